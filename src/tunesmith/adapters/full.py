@@ -1,0 +1,45 @@
+"""Full fine-tuning: every weight of the base is trained.
+
+Weights and moments are fp32 whatever the precision of the products: an update smaller than 2^-8 of
+a bf16 weight would vanish.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+from transformers import PreTrainedModel
+
+from tunesmith.adapters.base import Attached, kinds
+from tunesmith.config.section import Section
+
+LEARNING_RATE = 2e-5
+"""The rate of the Alpaca and Tulu recipes for full fine-tuning of small models (arXiv:2306.04751,
+table 11)."""
+TRAINS_BASE = True
+FOLDER = "model"
+
+
+class Config(Section):
+    """Keys of `adapter` with `name: full`."""
+
+    name: Literal["full"] = "full"
+    """Train every weight."""
+
+
+def attach(model: PreTrainedModel, config: Config, seed: int) -> Attached:
+    """Let every parameter be trained; nothing is drawn, so `seed` changes nothing here."""
+    model.requires_grad_(True)
+    return Attached(
+        model=model,
+        trained=dict(model.named_parameters()),
+        writer=model,
+        disabled=None,
+        targeted=dict(Counter(kinds(model, lambda name, module: True))),
+        untargeted={},
+    )
+
+
+def write(attached: Attached, folder: Path, base_id: str) -> None:
+    """Write a transformers model folder: config.json and safetensors."""
+    attached.writer.save_pretrained(folder)

@@ -1,0 +1,11 @@
+"""Tunesmith from Python: `train`, `resume`, `plan`, `evaluate`, `generate`, `export` and `Run`.
+
+Each verb reads the recipe, builds the parts and calls the room that does the work. May import every
+room except `serve` and `cli`.
+"""
+
+from tunesmith.api.plan import plan
+from tunesmith.api.run import Run, evaluate, export, generate
+from tunesmith.api.train import resume, train
+
+__all__ = ["Run", "evaluate", "export", "generate", "plan", "resume", "train"]

@@ -1,0 +1,123 @@
+"""Talks to a base or to a trained model: messages in, text out."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunesmith.config.yaml_file import read_yaml
+from tunesmith.engine.precision import DTYPES
+from tunesmith.engine.precision import resolve as resolve_precision
+from tunesmith.api.resolve import device
+from tunesmith.errors import CommandError
+from tunesmith.generate.generate import generate
+from tunesmith.generate.options import GREEDY, GenerateOptions, Sampling
+from tunesmith.generate.stream import stream
+from tunesmith.models.load import load
+from tunesmith.models.resolve import resolve
+from tunesmith.recipe import from_dict
+from tunesmith.runs.folder import RunFolder
+
+Messages = Sequence[dict[str, Any]]
+"""Chat messages as OpenAI writes them: {"role": ..., "content": ...}."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A model in memory that answers.
+
+    Attributes:
+        model: The transformers model, with the adapter inside if there is one.
+        tokenizer: Its tokenizer.
+        stop_ids: Tokens that end an answer.
+        adapter: The PEFT model around it, if any.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    stop_ids: frozenset[int]
+    adapter: PeftModel | None = None
+
+    def answer(self, prompts: Sequence[Messages], max_new_tokens: int) -> list[str]:
+        """Greedy answers to several conversations at once."""
+        ids = [self.ids(messages) for messages in prompts]
+        options = GenerateOptions(max_new_tokens, self.stop_ids, self._pad)
+        return [self._text(tokens) for tokens in generate(self.model, ids, options)]
+
+    def stream(
+        self, messages: Messages, max_new_tokens: int, sampling: Sampling = GREEDY
+    ) -> Iterator[str]:
+        """The answer in pieces of text, as they come."""
+        options = GenerateOptions(max_new_tokens, self.stop_ids, self._pad)
+        tokens: list[int] = []
+        shown = ""
+        for token in stream(self.model, self.ids(messages), options, sampling):
+            tokens.append(token)
+            text = self._text(tokens)
+            # A character of several tokens decodes to U+FFFD until its last one is there.
+            if not text.endswith("\ufffd"):
+                yield text[len(shown) :]
+                shown = text
+
+    def as_base(self) -> AbstractContextManager[Any]:
+        """For the time of the block, answer as the base does."""
+        return nullcontext() if self.adapter is None else self.adapter.disable_adapter()
+
+    def ids(self, messages: Messages) -> list[int]:
+        """Token ids of a conversation, ready for the answer to follow."""
+        if self.tokenizer.chat_template is None:
+            return list(self.tokenizer("\n".join(str(m["content"]) for m in messages))["input_ids"])
+        text = self.tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=True
+        )
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _text(self, tokens: list[int]) -> str:
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+
+    @property
+    def _pad(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return 0 if pad is None else pad
+
+
+def open_speaker(name: str) -> Speaker:
+    """Load what `name` says: a run folder, `starter`, a model folder, a GGUF file or a hub id.
+
+    Raises:
+        CommandError: A run that has exported nothing yet.
+        ModelError: No such base.
+    """
+    folder = RunFolder(Path(name))
+    if folder.exists:
+        return _of_run(folder)
+    dtype = DTYPES[resolve_precision("auto", device())]
+    return _of_base(name, None, dtype)
+
+
+def _of_base(name: str, revision: str | None, dtype: torch.dtype) -> Speaker:
+    base = load(resolve(name, revision), dtype)
+    base.model.to(device())
+    return Speaker(base.model, base.tokenizer, base.stop_ids)
+
+
+def _of_run(folder: RunFolder) -> Speaker:
+    recipe = from_dict(read_yaml(folder.recipe), str(folder.recipe))
+    dtype = DTYPES[recipe.train.precision]
+    if folder.model.is_dir():
+        return _of_base(str(folder.model), None, dtype)
+    if not folder.adapter.is_dir():
+        raise CommandError(
+            str(folder.path),
+            got="a run that has exported nothing",
+            expected="a run that succeeded",
+            hint=f"finish it with: tunesmith resume {folder.path}",
+        )
+    base = _of_base(recipe.model.base, recipe.model.revision, dtype)
+    adapter = PeftModel.from_pretrained(base.model, folder.adapter).eval()
+    return Speaker(base.model, base.tokenizer, base.stop_ids, adapter)

@@ -1,0 +1,178 @@
+"""Builds the parts of a run from a resolved recipe, one function a part."""
+
+import random
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch.optim import Optimizer
+
+from tunesmith.adapters import base as adapters
+from tunesmith.adapters.base import Attached
+from tunesmith.api.resolve import device
+from tunesmith.data.contract import Check, check, require
+from tunesmith.data.loader import Loader
+from tunesmith.data.order import Schedule
+from tunesmith.data.section import Source
+from tunesmith.data.prepared import Prepared
+from tunesmith.data.store import PrepareOptions, prepare
+from tunesmith.data.template import Renderer
+from tunesmith.engine import optimizer
+from tunesmith.engine.precision import DTYPES
+from tunesmith.engine.schedule import LearningRate
+from tunesmith.errors import RecipeError
+from tunesmith.methods import base as methods
+from tunesmith.models import lora
+from tunesmith.models.base import Base
+from tunesmith.models.load import load
+from tunesmith.models.policy import Policy
+from tunesmith.models.resolve import resolve as find
+from tunesmith.recipe import Recipe
+from tunesmith.config.home import home
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The user's rows as examples, checked."""
+
+    renderer: Renderer
+    train: Prepared
+    heldout: Prepared | None
+    checks: list[Check]
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """SHA-256 of every data file by path."""
+        parts = [self.train] + ([self.heldout] if self.heldout else [])
+        return {path: digest for part in parts for path, digest in part.counts.sha256.items()}
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model with its adapter, ready to train."""
+
+    adapter: ModuleType
+    attached: Attached
+    policy: Policy
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that a part might draw from while it is built."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def build_base(recipe: Recipe) -> Base:
+    """Find and load the base; fp32 where the adapter trains the base's own weights."""
+    adapter = adapters.load(recipe.adapter.name)
+    dtype = recipe.train.precision if recipe.model.dtype == "auto" else recipe.model.dtype
+    base = load(find(recipe.model.base, recipe.model.revision), DTYPES[
+        "fp32" if adapter.TRAINS_BASE else dtype
+    ])
+    longest = base.model.config.max_position_embeddings
+    if recipe.data.max_tokens > longest:
+        raise RecipeError(
+            "data.max_tokens",
+            got=str(recipe.data.max_tokens),
+            expected=f"at most {longest}, what this base can see at once",
+        )
+    base.model.to(device())
+    return base
+
+
+def build_rows(recipe: Recipe, base: Base) -> Rows:
+    """Turn the rows into examples, and check the token contract.
+
+    Raises:
+        DataError: A bad row, an over-long row, or a broken contract.
+    """
+    section = recipe.data
+    renderer = Renderer(
+        base.tokenizer, base.stop_ids, section.train_on, section.max_tokens, section.overlong
+    )
+    encoder = methods.load(recipe.method.name).encoder(renderer, recipe.method)
+    options = PrepareOptions(
+        section.max_tokens, section.overlong, section.on_bad_row, section.train_on
+    )
+
+    def examples(sources: tuple[Source, ...]) -> Prepared:
+        return prepare(sources, encoder, options, home() / "examples")
+
+    train = examples(section.train_sources)
+    heldout = examples(section.eval_sources) if section.eval_sources else None
+    checks = check(train, heldout, renderer)
+    require(checks)
+    return Rows(renderer, train, heldout, checks)
+
+
+def build_learner(recipe: Recipe, base: Base) -> Learner:
+    """Attach the adapter and choose the compute paths."""
+    adapter = adapters.load(recipe.adapter.name)
+    attached = adapter.attach(base.model, recipe.adapter, recipe.train.seed)
+    if recipe.train.kernels == "fast":
+        lora.lay_over(attached.model)
+    if recipe.model.gradient_checkpointing:
+        attached.model.gradient_checkpointing_enable({"use_reentrant": False})
+    precision = DTYPES[recipe.train.precision]
+    return Learner(adapter, attached, Policy(attached.model, recipe.train.kernels, precision))
+
+
+def build_loader(recipe: Recipe, rows: Rows) -> Loader:
+    """The training batches of every step."""
+    train = recipe.train
+    schedule = Schedule(
+        lengths=rows.train.lengths,
+        rows_per_file=rows.train.rows_per_file,
+        weights=rows.train.weights,
+        seed=train.seed,
+        batch_rows=train.batch_rows,
+        batch_tokens=train.batch_tokens,
+        accumulate=train.accumulate,
+        epochs=train.epochs,
+        steps=train.steps,
+    )
+    return Loader(rows.train, schedule, recipe.data.packing, pad_id(rows.renderer))
+
+
+def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:
+    """The optimizer over the trained parameters."""
+    train = recipe.train
+    return optimizer.build(
+        train.optimizer,
+        learner.attached.trained.values(),
+        train.learning_rate,
+        train.weight_decay,
+        train.optimizer_options,
+    )
+
+
+def run_tokens(recipe: Recipe, rows: Rows, loader: Loader) -> float:
+    """Tokens that the whole run trains on, padding not counted; for a number of steps an estimate.
+
+    Weights of files are taken into account by the rows that an epoch really visits.
+    """
+    per_epoch = sum(
+        weight * float(rows.train.lengths[start : start + count].sum())
+        for weight, start, count in _files(rows.train)
+    )
+    return per_epoch * loader.epoch_after(loader.num_steps - 1)
+
+
+def _files(prepared: Prepared) -> list[tuple[float, int, int]]:
+    """Weight, first example and number of examples of each file."""
+    starts = np.cumsum([0, *prepared.rows_per_file[:-1]])
+    return list(zip(prepared.weights, starts.tolist(), prepared.rows_per_file, strict=True))
+
+
+def pad_id(renderer: Renderer) -> int:
+    """A token to fill padded batches with; it is masked, so any will do where there is none."""
+    pad = renderer.tokenizer.pad_token_id
+    return 0 if pad is None else pad
+
+
+def build_rate(recipe: Recipe, num_steps: int) -> LearningRate:
+    """The learning rate of every step."""
+    train = recipe.train
+    return LearningRate(train.learning_rate, train.schedule, train.warmup, num_steps)

@@ -1,0 +1,79 @@
+"""`plan`: what a recipe would do, and whether it fits; trains nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tunesmith.api import build
+from tunesmith.api.resolve import device, require_paths, resolve
+from tunesmith.data.contract import Check
+from tunesmith.engine import fit
+from tunesmith.engine.fit import Fit
+from tunesmith.methods import base as methods
+from tunesmith.recipe import Recipe, read
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would happen."""
+
+    recipe: Recipe
+    """Resolved: every open choice made."""
+    base_parameters: int
+    rows_train: int
+    rows_eval: int
+    tokens: int
+    tokens_trained: int
+    checks: list[Check]
+    num_steps: int
+    num_epochs: float
+    device: str
+    targets: dict[str, int]
+    trainable_parameters: int
+    fit: Fit
+
+
+def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
+    """Build the parts of a run, measure one step on its worst batch, and stop there.
+
+    Args:
+        recipe: A recipe, or the path of one.
+        overrides: Texts `section.key=value`; only with a path.
+
+    Raises:
+        TunesmithError: As `train` would, before its first step.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = read(recipe, overrides)
+    recipe = resolve(recipe)
+    require_paths(recipe)
+    build.seed_everything(recipe.train.seed)
+    base = build.build_base(recipe)
+    rows = build.build_rows(recipe, base)
+    parameters = sum(p.numel() for p in base.model.parameters())
+    learner = build.build_learner(recipe, base)
+    loader = build.build_loader(recipe, rows)
+    measured = fit.measure(
+        loader,
+        partial(methods.load(recipe.method.name).loss, learner.policy, config=recipe.method),
+        build.build_optimizer(recipe, learner),
+        build.run_tokens(recipe, rows, loader),
+        device(),
+    )
+    counts = rows.train.counts
+    return Plan(
+        recipe=recipe,
+        base_parameters=parameters,
+        rows_train=len(rows.train),
+        rows_eval=len(rows.heldout) if rows.heldout else 0,
+        tokens=counts.tokens,
+        tokens_trained=counts.tokens_trained,
+        checks=rows.checks,
+        num_steps=loader.num_steps,
+        num_epochs=loader.epoch_after(loader.num_steps - 1),
+        device=str(device()),
+        targets=learner.attached.targeted,
+        trainable_parameters=learner.attached.num_trained,
+        fit=measured,
+    )

@@ -1,0 +1,211 @@
+"""Puts the report together: the figures of `report.json`, and rows before and after."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from tunesmith.api.session import Session
+from tunesmith.engine.best import within
+from tunesmith.evaluate.statistics import paired_bootstrap
+from tunesmith.export.artefact import Artefact
+from tunesmith.export.certificate import Certificate
+from tunesmith.runs.events import now
+from tunesmith.runs.timeline import Timeline
+
+Details = dict[str, Any]
+
+
+def assemble(
+    session: Session,
+    step: int,
+    artefact: Artefact | None,
+    certificate: Certificate | None,
+    outcome: tuple[str, str],
+) -> dict[str, Any]:
+    """The whole of `report.json`.
+
+    Args:
+        session: The run at its end.
+        step: The exported step; "after" is measured there.
+        artefact: What was exported, or None when the run failed.
+        certificate: Its proof, or None.
+        outcome: Status and reason.
+    """
+    timeline = Timeline.read(session.folder.events)
+    before, after = _details(session, 0), _details(session, step)
+    tasks = _tasks(before, after)
+    attached = session.learner.attached
+    return {
+        "status": outcome[0],
+        "reason": outcome[1],
+        "name": session.folder.name,
+        "started": timeline.started[0]["time"],
+        "finished": now(),
+        "base": {
+            **session.lock["base"],
+            "parameters": sum(p.numel() for p in attached.model.parameters())
+            - (0 if session.learner.adapter.TRAINS_BASE else attached.num_trained),
+        },
+        "data": _data(session),
+        "contract": [asdict(check) for check in session.rows.checks],
+        "task": tasks[0] if tasks else None,
+        "tasks": tasks,
+        "eval_loss": _heldout(before, after),
+        "forgetting": _forgetting(session, step, before, after),
+        "train": _train(session, timeline),
+        "adapter": {
+            "name": session.recipe.adapter.name,
+            "trainable_parameters": attached.num_trained,
+            "share": attached.share,
+            "targeted": [f"{kind} x{count}" for kind, count in attached.targeted.items()],
+            "untargeted": [f"{kind} x{count}" for kind, count in attached.untargeted.items()],
+        },
+        "fit": asdict(session.fit),
+        "checkpoint": {"best_step": step, "last_step": session.parts.loader.num_steps},
+        "artefact": artefact and {
+            "path": artefact.path.name, "sha256": artefact.sha256, "bytes": artefact.bytes
+        },
+        "certificate": certificate and asdict(certificate),
+        "timings": _timings(timeline),
+        "warnings": [record["message"] for record in timeline.warnings],
+    }
+
+
+def samples(session: Session, step: int) -> list[dict[str, Any]]:
+    """Rows of the first task, generated before and after: those that changed most come first."""
+    before, after = _details(session, 0), _details(session, step)
+    if not before.get("tasks") or not after.get("tasks"):
+        return []
+    first, second = before["tasks"][0], after["tasks"][0]
+    task = session.evaluator.tasks[0]
+    return [
+        {
+            "prompt": task.questions[i],
+            "expected": task.references[i],
+            "before": first["outputs"][i],
+            "after": second["outputs"][i],
+            "score_before": first["scores"][i],
+            "score_after": second["scores"][i],
+        }
+        for i in _shown(second["scores"], session.recipe.evaluate.samples)
+    ]
+
+
+def _shown(scores: list[float], count: int) -> list[int]:
+    """Rows to show: the first ones, with room kept for one that is still wrong if there is any."""
+    chosen = list(range(min(count, len(scores))))
+    wrong = [i for i, score in enumerate(scores) if score < 1.0]
+    if chosen and wrong and not set(wrong) & set(chosen):
+        chosen[-1] = wrong[0]
+    return chosen
+
+
+def _details(session: Session, step: int) -> Details:
+    path = session.evaluator.details_path(step)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _tasks(before: Details, after: Details) -> list[dict[str, Any]]:
+    tasks = []
+    for first, second in zip(before.get("tasks", []), after.get("tasks", []), strict=False):
+        old, new = np.array(first["scores"]), np.array(second["scores"])
+        interval = paired_bootstrap(old, new)
+        tasks.append(
+            {
+                "name": first["name"],
+                "n": len(old),
+                "before": float(old.mean()),
+                "after": float(new.mean()),
+                "gain": float(new.mean() - old.mean()),
+                "interval": [interval.low, interval.high],
+            }
+        )
+    return tasks
+
+
+def _heldout(before: Details, after: Details) -> dict[str, Any] | None:
+    if "heldout" not in before or "heldout" not in after:
+        return None
+    counts = np.array(before["heldout"]["counts"])
+    old, new = np.array(before["heldout"]["sums"]), np.array(after["heldout"]["sums"])
+    return {
+        "before": old.sum() / counts.sum(),
+        "after": new.sum() / counts.sum(),
+        "interval": _per_token(old, new, counts),
+    }
+
+
+def _forgetting(session: Session, step: int, before: Details, after: Details) -> Details | None:
+    if "forgetting" not in before or "forgetting" not in after:
+        return None
+    old, new = before["forgetting"], after["forgetting"]
+    counts = np.array(new["counts"])
+    kl = np.array(new["kl_sums"])
+    loss_old, loss_new = np.array(old["loss_sums"]), np.array(new["loss_sums"])
+    budget = session.recipe.evaluate.forgetting_budget
+    evaluated = session.evaluator.history[step]
+    return {
+        "kl": kl.sum() / counts.sum(),
+        "kl_interval": _per_token(np.zeros_like(kl), kl, counts),
+        "loss_before": loss_old.sum() / counts.sum(),
+        "loss_after": loss_new.sum() / counts.sum(),
+        "interval": _per_token(loss_old, loss_new, counts),
+        "budget": budget,
+        "within_budget": None if budget is None else within(evaluated, budget),
+    }
+
+
+def _per_token(before: np.ndarray, after: np.ndarray, counts: np.ndarray) -> list[float]:
+    """95 % interval of the change per token; rows are resampled, their tokens stay together."""
+    scale = len(counts) / counts.sum()
+    interval = paired_bootstrap(before * scale, after * scale)
+    return [interval.low, interval.high]
+
+
+def _data(session: Session) -> dict[str, Any]:
+    train, heldout = session.rows.train.counts, session.rows.heldout
+    parts = [train] + ([heldout.counts] if heldout else [])
+    return {
+        "rows_train": len(session.rows.train),
+        "rows_eval": len(heldout) if heldout else 0,
+        "tokens": train.tokens,
+        "tokens_trained": train.tokens_trained,
+        "dropped": sum(part.dropped for part in parts),
+        "truncated": sum(part.truncated for part in parts),
+        "skipped": sum(part.skipped for part in parts),
+        "shapes": {path: shape for part in parts for path, shape in part.shapes.items()},
+        "sha256": session.rows.sha256,
+        "bad_rows": [
+            {"file": file, "row": row, "problem": text}
+            for file, row, text in session.rows.train.problems
+        ],
+    }
+
+
+def _train(session: Session, timeline: Timeline) -> dict[str, Any]:
+    steps = timeline.steps
+    seconds = sum(step["seconds"] for step in steps)
+    accepted = [step["loss"] for step in steps if not step["rejected"]]
+    return {
+        "steps": len(steps),
+        "epochs": steps[-1]["epoch"] if steps else 0.0,
+        "seconds": seconds,
+        "tokens_per_second": sum(step["tokens"] for step in steps) / seconds,
+        "tokens_trained_per_second": sum(step["tokens_trained"] for step in steps) / seconds,
+        "peak_memory_gib": max(step["memory_gib"] for step in steps),
+        "rejected_steps": sum(step["rejected"] for step in steps),
+        "precision": session.recipe.train.precision,
+        "device": str(session.parts.device),
+        "learning_rate": session.recipe.train.learning_rate,
+        "final_loss": accepted[-1] if accepted else None,
+    }
+
+
+def _timings(timeline: Timeline) -> dict[str, float]:
+    return {
+        "training": sum(step["seconds"] for step in timeline.steps),
+        "evaluation": sum(e["seconds"] for e in timeline.evaluations),
+        "whole": timeline.seconds,
+    }

@@ -1,0 +1,102 @@
+"""Fills in what a recipe left open, so that the run folder says what really ran."""
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from tunesmith.adapters import base as adapters
+from tunesmith.config.section import Section
+from tunesmith.data.section import DataSection, Source
+from tunesmith.engine import precision
+from tunesmith.engine.section import TrainSection
+from tunesmith.errors import RecipeError
+from tunesmith.evaluate.section import EvaluateSection
+from tunesmith.recipe import Recipe
+
+S = TypeVar("S", bound=Section)
+
+DEFAULT_ROWS = 8
+"""Rows in one forward pass when the recipe gives neither rows nor tokens."""
+
+
+def device() -> torch.device:
+    """Where training runs: the first GPU if there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resolve(recipe: Recipe) -> Recipe:
+    """The recipe with every open choice made and every path absolute.
+
+    A resolved recipe resolves to itself, and repeats the run from any folder on this machine.
+    """
+    return _with(
+        recipe,
+        model=_with(recipe.model, base=_local(recipe.model.base)),
+        data=_data(recipe.data),
+        train=_train(recipe),
+        evaluate=_evaluate(recipe.evaluate),
+        output=_with(recipe.output, dir=_absolute(recipe.output.dir or "runs/run")),
+    )
+
+
+def require_paths(recipe: Recipe) -> None:
+    """Refuse a resolved recipe whose data files are not there, before anything heavy starts.
+
+    Raises:
+        RecipeError: Naming the key, the path and what lies beside it.
+    """
+    named = [("data.train", s.path) for s in recipe.data.train_sources]
+    named += [("data.eval", s.path) for s in recipe.data.eval_sources]
+    named += [(f"evaluate.tasks.{i}.path", t.path) for i, t in enumerate(recipe.evaluate.tasks)]
+    for key, path in named:
+        if not Path(path).is_file():
+            folder = Path(path).parent
+            beside = sorted(p.name for p in folder.glob("*.*"))[:6] if folder.is_dir() else []
+            raise RecipeError(
+                key,
+                got=f"{path}, which is no file",
+                expected="a .jsonl, .json, .csv or .parquet file",
+                hint=f"that folder holds {', '.join(beside)}" if beside else "check the path",
+            )
+
+
+def _train(recipe: Recipe) -> TrainSection:
+    section = recipe.train
+    adapter = adapters.load(recipe.adapter.name)
+    return _with(
+        section,
+        epochs=1.0 if section.epochs is None and section.steps is None else section.epochs,
+        learning_rate=section.learning_rate or adapter.LEARNING_RATE,
+        batch_rows=DEFAULT_ROWS
+        if section.batch_rows is None and section.batch_tokens is None
+        else section.batch_rows,
+        precision=precision.resolve(section.precision, device()),
+    )
+
+
+def _data(section: DataSection) -> DataSection:
+    train = [_with(source, path=_absolute(source.path)) for source in section.train_sources]
+    held = [_with(source, path=_absolute(source.path)) for source in section.eval_sources]
+    return _with(section, train=train, eval=held or None)
+
+
+def _evaluate(section: EvaluateSection) -> EvaluateSection:
+    return _with(
+        section, tasks=[_with(task, path=_absolute(task.path)) for task in section.tasks]
+    )
+
+
+def _local(base: str) -> str:
+    """A base that is a path here becomes absolute; `starter` and hub ids stay as they are."""
+    return _absolute(base) if base != "starter" and Path(base).expanduser().exists() else base
+
+
+def _absolute(path: str | Source) -> str:
+    return os.path.abspath(os.path.expanduser(str(path)))
+
+
+def _with(section: S, **values: object) -> S:
+    """A copy with some keys changed; they come from code, so they are not checked again."""
+    return section.model_copy(update=values)

@@ -1,0 +1,174 @@
+"""One sitting of a run: every part built and wired, ready for the loop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from tunesmith.api import build, lock
+from tunesmith.api.build import Learner, Rows
+from tunesmith.api.measures import build_heldout, build_probe, build_tasks
+from tunesmith.api.resolve import device
+from tunesmith.engine import fit
+from tunesmith.engine.best import best_step
+from tunesmith.engine.evaluation import Evaluator
+from tunesmith.engine.fit import Fit
+from tunesmith.engine.loop import Parts
+from tunesmith.engine.observers import Observers
+from tunesmith.engine.saving import Saver
+from tunesmith.export.artefact import fingerprints
+from tunesmith.data.template import Renderer
+from tunesmith.generate.generate import generate
+from tunesmith.generate.options import GenerateOptions
+from tunesmith.methods import base as methods
+from tunesmith.models.base import Base
+from tunesmith.recipe import Recipe
+from tunesmith.runs.events import Phase, Planned, Warned
+from tunesmith.runs.folder import RunFolder
+
+
+@dataclass
+class Session:
+    """What `train` and `resume` work with."""
+
+    recipe: Recipe
+    folder: RunFolder
+    watch: Observers
+    base: Base
+    rows: Rows
+    learner: Learner
+    parts: Parts
+    evaluator: Evaluator
+    lock: dict[str, Any]
+    fit: Fit
+    start: dict[str, str]
+    """Hashes of the trained parameters before step 1."""
+    began: float = field(default_factory=perf_counter)
+
+    @property
+    def best(self) -> int | None:
+        """The step to export, as far as it is known."""
+        return best_of(self.recipe, self.evaluator)
+
+
+def best_of(recipe: Recipe, evaluator: Evaluator) -> int | None:
+    """The best evaluated step within the budget; without measures, none is needed."""
+    return best_step(evaluator.history.values(), recipe.evaluate.forgetting_budget)
+
+
+def open_session(
+    recipe: Recipe, folder: RunFolder, watch: Observers, stop: Callable[[], bool]
+) -> Session:
+    """Build everything that a run needs, in the order in which errors are cheapest to meet."""
+    watch.notice(Phase(f"loading {recipe.model.base}"))
+    base = build.build_base(recipe)
+    watch.notice(Phase("reading rows"))
+    rows = build.build_rows(recipe, base)
+    _tell_contract(rows, watch)
+    tasks = build_tasks(recipe, rows.renderer)
+    learner = build.build_learner(recipe, base)
+    loader = build.build_loader(recipe, rows)
+    _tell_plan(recipe, rows, learner, loader.num_steps, watch)
+    answer = _answers(recipe, base, learner, rows.renderer)
+    watch.notice(Phase("measuring one step on the worst batch"))
+    loss = partial(
+        methods.load(recipe.method.name).loss, learner.policy, config=recipe.method
+    )
+    measured = fit.measure(
+        loader, loss, build.build_optimizer(recipe, learner), build.run_tokens(recipe, rows, loader), device()
+    )
+    evaluator = Evaluator(
+        policy=learner.policy,
+        generate=answer,
+        heldout=build_heldout(recipe, rows),
+        tasks=tasks,
+        probe=build_probe(recipe, base, learner, answer, folder),
+        folder=folder.path / "evaluations",
+        every=recipe.evaluate.every,
+        num_steps=loader.num_steps,
+        notice=watch.notice,
+    )
+    built = build.build_optimizer(recipe, learner)
+    locked = lock.describe(recipe, base.source, rows.sha256)
+    parts = Parts(
+        model=learner.attached.model,
+        loss=loss,
+        loader=loader,
+        parameters=list(learner.attached.trained.values()),
+        optimizer=built,
+        learning_rate=build.build_rate(recipe, loader.num_steps),
+        clip=recipe.train.clip,
+        seed=recipe.train.seed,
+        device=device(),
+        notice=watch.notice,
+        evaluate=evaluator,
+        save=lambda step, must: None,
+        stop=stop,
+    )
+    parts.save = Saver(
+        root=folder.checkpoints,
+        trained=learner.attached.trained,
+        optimizer=built,
+        every=recipe.checkpoint.every,
+        keep=recipe.checkpoint.keep,
+        manifest={"recipe": lock.plain(recipe), "lock": locked},
+        history=evaluator.history,
+        best=lambda: best_of(recipe, evaluator),
+        counters=lambda: {
+            "rejected": parts.rejected,
+            "rejected_in_a_row": parts.rejected_in_a_row,
+        },
+        notice=watch.notice,
+    )
+    start = fingerprints(learner.attached.trained)
+    return Session(
+        recipe, folder, watch, base, rows, learner, parts, evaluator, locked, measured, start
+    )
+
+
+def _answers(
+    recipe: Recipe, base: Base, learner: Learner, renderer: Renderer
+) -> Callable[..., list[list[int]]]:
+    """Greedy answers of the model as it is at the time of the call."""
+
+    def answer(prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+        options = GenerateOptions(
+            max_new_tokens, base.stop_ids, build.pad_id(renderer), recipe.evaluate.batch_rows
+        )
+        return generate(learner.attached.model, prompts, options)
+
+    return answer
+
+
+def _tell_contract(rows: Rows, watch: Observers) -> None:
+    for check in rows.checks:
+        if not check.ok:
+            watch.notice(Warned(f"token contract: {check.name}: {check.says}"))
+    counts = rows.train.counts
+    if counts.dropped or counts.truncated or counts.skipped:
+        watch.notice(
+            Warned(
+                f"{counts.dropped} rows dropped, {counts.truncated} truncated, "
+                f"{counts.skipped} skipped as unreadable, as the recipe allows"
+            )
+        )
+
+
+def _tell_plan(
+    recipe: Recipe, rows: Rows, learner: Learner, num_steps: int, watch: Observers
+) -> None:
+    counts = rows.train.counts
+    watch.notice(
+        Planned(
+            num_steps=num_steps,
+            num_epochs=recipe.train.epochs or 0.0,
+            rows_train=len(rows.train),
+            rows_eval=len(rows.heldout) if rows.heldout else 0,
+            tokens=counts.tokens,
+            tokens_trained=counts.tokens_trained,
+            trainable_parameters=learner.attached.num_trained,
+            precision=recipe.train.precision,
+            device=str(device()),
+        )
+    )

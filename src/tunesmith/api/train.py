@@ -1,0 +1,188 @@
+"""`train` and `resume`: build the parts, run the loop, prove the result."""
+
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tunesmith import __version__
+from tunesmith.api import lock
+from tunesmith.api.build import seed_everything
+from tunesmith.api.finish import finish
+from tunesmith.api.resolve import require_paths, resolve
+from tunesmith.api.run import Run
+from tunesmith.api.session import Session, open_session
+from tunesmith.checkpoint.verify import Latest, latest
+from tunesmith.config.overrides import apply_overrides
+from tunesmith.config.yaml_file import read_yaml
+from tunesmith.engine import loop
+from tunesmith.engine.observers import Observers
+from tunesmith.engine.saving import read_history, restore
+from tunesmith.errors import CommandError, Interrupted, TunesmithError
+from tunesmith.recipe import Recipe, from_dict, read, to_yaml
+from tunesmith.runs.durable import write_durably
+from tunesmith.runs.events import EventWriter, Finished, Observer, Started, Warned
+from tunesmith.runs.folder import RunFolder, write_json
+
+
+def train(
+    recipe: Recipe | str | Path,
+    overrides: Sequence[str] = (),
+    observers: Iterable[Observer] = (),
+) -> Run:
+    """Run a recipe from the beginning to a proven artefact.
+
+    Args:
+        recipe: A recipe, or the path of one.
+        overrides: Texts `section.key=value`; only with a path.
+        observers: Whoever wants to watch.
+
+    Returns:
+        The run; `Run.report` says what came out.
+
+    Raises:
+        TunesmithError: The recipe, the data, the machine or the training failed it.
+        Interrupted: The user stopped it; `resume` goes on from there.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = read(recipe, overrides)
+    recipe = resolve(recipe)
+    require_paths(recipe)
+    folder, aside = RunFolder.create(Path(recipe.output.dir))
+    with folder.hold(), _observed(folder, observers) as watch:
+        watch.notice(Started(os.getpid(), __version__))
+        if aside is not None:
+            watch.notice(Warned(f"the run that was in {folder.path} is now in {aside}"))
+        write_durably(folder.recipe, to_yaml(recipe).encode())
+        return _run(recipe, folder, watch, Latest(None, ()))
+
+
+def resume(
+    path: str | Path, overrides: Sequence[str] = (), observers: Iterable[Observer] = ()
+) -> Run:
+    """Go on with a run from its newest sound checkpoint, to the same bits as without the stop.
+
+    Args:
+        path: The run folder.
+        overrides: Must change nothing; a difference is refused and shown.
+        observers: Whoever wants to watch.
+
+    Raises:
+        CommandError: No such run, a changed recipe, base or data, or a run that has succeeded.
+    """
+    folder = RunFolder.open(Path(path))
+    data = apply_overrides(read_yaml(folder.recipe), overrides)
+    data["output"] = {"dir": str(folder.path.absolute())}
+    recipe = resolve(from_dict(data, str(folder.recipe)))
+    require_paths(recipe)
+    if folder.report_json.is_file() and Run(folder).status == "succeeded":
+        _require_unchanged(folder, recipe, latest(folder.checkpoints))
+        raise CommandError(
+            str(folder.path),
+            got="a run that has succeeded",
+            expected="one that was stopped",
+            hint=f"see it with: tunesmith report {path}",
+        )
+    with folder.hold():
+        found = latest(folder.checkpoints)
+        _require_unchanged(folder, recipe, found)
+        step = None if found.manifest is None else found.manifest.step
+        with _observed(folder, observers) as watch:
+            watch.notice(Started(os.getpid(), __version__, step))
+            for bad, why in found.quarantined:
+                watch.notice(Warned(f"checkpoint {bad} was set aside: {why}"))
+            return _run(recipe, folder, watch, found)
+
+
+def _run(recipe: Recipe, folder: RunFolder, watch: Observers, found: Latest) -> Run:
+    """Everything between the first and the last event of a session."""
+    with _stop_signals() as stop:
+        seed_everything(recipe.train.seed)
+        session = open_session(recipe, folder, watch, stop)
+        _write_lock(session, resumed=found.manifest is not None)
+        if found.manifest is None:
+            if session.evaluator.measures:
+                session.evaluator.measure(0)
+            first = 0
+        else:
+            first = _restore(session, found.manifest.folder)
+            session.evaluator(first)
+        loop.train(session.parts, first)
+        report = finish(session)
+    watch.notice(Finished(report["status"], report["reason"], 0))
+    return Run(folder)
+
+
+def _restore(session: Session, checkpoint: Path) -> int:
+    """Bring the session to a checkpoint; returns the steps done."""
+    values = restore(checkpoint, session.learner.attached.trained, session.parts.optimizer)
+    session.evaluator.history.update(read_history(values))
+    session.parts.rejected = values["counters"]["rejected"]
+    session.parts.rejected_in_a_row = values["counters"]["rejected_in_a_row"]
+    return values["step"]
+
+
+def _write_lock(session: Session, resumed: bool) -> None:
+    if resumed:
+        for line in lock.require_same(session.folder, session.lock):
+            session.watch.notice(Warned(f"not as when the run began: {line}; bits may differ"))
+    else:
+        write_json(session.folder.lock, session.lock)
+
+
+def _require_unchanged(folder: RunFolder, recipe: Recipe, found: Latest) -> None:
+    """Refuse to go on with another recipe than the checkpoint was made with."""
+    if found.manifest is None:
+        return
+    before: dict[str, Any] = found.manifest.extra["recipe"]
+    changed = lock.differences(before, lock.plain(recipe))
+    if changed:
+        raise CommandError(
+            str(folder.path),
+            got="a changed recipe: " + "; ".join(changed),
+            expected="the recipe that the checkpoint was made with",
+            hint="undo the change, or start a new run with tunesmith train",
+        )
+
+
+@contextmanager
+def _observed(folder: RunFolder, others: Iterable[Observer]) -> Iterator[Observers]:
+    """Observers of one session; however it ends, the last event says how."""
+    watch = Observers(EventWriter(folder.events), others)
+    try:
+        yield watch
+    except Interrupted as error:
+        error.hint = f"tunesmith resume {folder.path}"
+        error.args = (error.message,)
+        watch.notice(Finished("interrupted", str(error), error.exit_code))
+        raise
+    except TunesmithError as error:
+        watch.notice(Finished("failed", str(error), error.exit_code))
+        raise
+    except KeyboardInterrupt:
+        watch.notice(Finished("interrupted", "stopped at once by the user", 130))
+        raise
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Any]:
+    """Ctrl-C and SIGTERM ask for an end after the present step; a second one ends at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    try:
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # Not the main thread: whoever runs us there handles signals.
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,42 @@
+"""Say what a recipe would do and whether it fits; trains nothing."""
+
+from dataclasses import asdict
+
+from tunesmith.cli.output import Json, Overrides, Recipe, print_json, print_rich
+
+
+def run(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> None:
+    """Check recipe, base and rows, run one step on the worst batch, and tell what would happen."""
+    from tunesmith.api.plan import plan
+    from tunesmith.cli.show_plan import PlanView
+
+    found = plan(recipe, overrides or ())
+    if json:
+        print_json({**asdict(found), "recipe": found.recipe.model_dump(mode="json")})
+        return
+    fit = found.fit
+    print_rich(
+        PlanView(
+            recipe=recipe,
+            base=found.recipe.model.base,
+            base_parameters=found.base_parameters,
+            rows_train=found.rows_train,
+            rows_eval=found.rows_eval,
+            tokens=found.tokens,
+            tokens_trained=found.tokens_trained,
+            checks=found.checks,
+            num_steps=found.num_steps,
+            num_epochs=found.num_epochs,
+            precision=found.recipe.train.precision,
+            device=found.device,
+            adapter=found.recipe.adapter.name,
+            targets=[f"{kind} x{number}" for kind, number in found.targets.items()],
+            trainable_parameters=found.trainable_parameters,
+            worst_batch_tokens=fit.worst_batch_tokens,
+            peak_memory_gib=fit.peak_memory_gib,
+            available_memory_gib=fit.available_memory_gib,
+            seconds_per_step=fit.predicted_seconds / found.num_steps,
+            predicted_seconds=fit.predicted_seconds,
+            warnings=[f"{check.name}: {check.says}" for check in found.checks if not check.ok],
+        )
+    )

@@ -1,0 +1,221 @@
+"""The token contract: what is checked about the examples before the first step.
+
+Each check is computed from the tokens on disk, not from what the encoder believes it did.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tunesmith.data.prepared import Columns, Prepared
+from tunesmith.data.reading import read_file
+from tunesmith.data.row import Conversation, place
+from tunesmith.data.template import Renderer
+from tunesmith.errors import DataError
+
+STOP, BOS, PREFIX, TRAINED = "stop token", "one BOS", "prompt parity", "trained rows"
+FATAL = frozenset({STOP, BOS, PREFIX, TRAINED})
+"""Checks that end the run when they fail; the others warn."""
+
+PARITY_ROWS = 200
+PARITY_WITHIN = 10_000
+"""Parity is checked again on PARITY_ROWS, spread over the first PARITY_WITHIN rows of a file, so
+that a long file need not be read twice. Every row was checked when it was encoded."""
+
+MAX_LISTED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        name: What was checked.
+        ok: Whether it holds.
+        figure: The number behind it, a share between 0 and 1 or a count.
+        says: The same in words, with the places where it does not hold.
+    """
+
+    name: str
+    ok: bool
+    figure: str | float | int
+    says: str
+
+
+def check(train: Prepared, evaluation: Prepared | None, renderer: Renderer) -> list[Check]:
+    """Checks the examples of a run.
+
+    Args:
+        train: What is trained on.
+        evaluation: Held-out rows, or None.
+        renderer: That encoded both.
+
+    Returns:
+        The checks, the fatal ones first. `require` turns a failed fatal one into an error.
+    """
+    return [
+        _stop_token(train, renderer),
+        _one_bos(train, renderer),
+        _parity(train, renderer),
+        _trained_rows(train),
+        _share_trained(train),
+        _lengths(train, renderer),
+        _skipped(train),
+        _apart(train, evaluation),
+        _duplicates(train),
+    ]
+
+
+def require(checks: Sequence[Check]) -> None:
+    """Raises when a fatal check failed.
+
+    Raises:
+        DataError: Names the check and what it says.
+    """
+    for one in checks:
+        if not one.ok and one.name in FATAL:
+            raise DataError(
+                f"token contract, {one.name}",
+                got=one.says,
+                expected="the contract to hold for every row",
+                hint="mend or remove the rows that it names",
+            )
+
+
+def _stop_token(train: Prepared, renderer: Renderer) -> Check:
+    """The last trained token of each example ends it, unless the example was cut."""
+    stops = np.fromiter(renderer.stop_ids, dtype=np.int32)
+    wrong: list[int] = []
+    whole = 0
+    for columns in train.columns():
+        last = _last_trained(columns)
+        # With train_on: all what the template writes behind the stop token is trained too.
+        is_stop = np.isin(columns.input_ids, stops) & columns.trained
+        ends = is_stop if renderer.train_on != "all" else _carried(is_stop, columns.offsets)
+        fine = (last >= 0) & ends[np.maximum(last, 0)]
+        whole += int((~columns.truncated).sum())
+        wrong += (columns.first + np.flatnonzero(~fine & ~columns.truncated)).tolist()
+    share = 1.0 - len(wrong) / whole if whole else 1.0
+    cut = len(train) - whole
+    says = f"{share:.1%} of {whole} examples end with a trained stop token"
+    says += f"; {cut} cut ones cannot" if cut else ""
+    return Check(STOP, not wrong, share, says + _listed(train, wrong))
+
+
+def _carried(marks: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """True from the first mark of an example to its end."""
+    total = np.concatenate([[0], np.cumsum(marks)])
+    before = np.repeat(total[offsets[:-1]], np.diff(offsets))
+    return total[1:] > before
+
+
+def _last_trained(columns: Columns) -> np.ndarray:
+    """(N,) index in the flat arrays of each example's last trained token, -1 where none is."""
+    at = np.flatnonzero(columns.trained)
+    found = np.searchsorted(at, columns.offsets[1:]) - 1
+    last = at[np.maximum(found, 0)] if len(at) else np.full(len(found), -1)
+    return np.where((found >= 0) & (last >= columns.offsets[:-1]), last, -1)
+
+
+def _one_bos(train: Prepared, renderer: Renderer) -> Check:
+    """No example begins with BOS twice."""
+    bos = renderer.tokenizer.bos_token_id
+    wrong: list[int] = []
+    for columns in train.columns() if bos is not None else ():
+        first = columns.offsets[:-1]
+        second = np.minimum(first + 1, columns.offsets[1:] - 1)
+        ids = columns.input_ids
+        double = (ids[first] == bos) & (ids[second] == bos) & (second > first)
+        wrong += (columns.first + np.flatnonzero(double)).tolist()
+    says = f"{len(wrong)} examples begin with BOS twice"
+    return Check(BOS, not wrong, len(wrong), says + _listed(train, wrong))
+
+
+def _parity(train: Prepared, renderer: Renderer) -> Check:
+    """What inference sees is a prefix of what was trained on."""
+    wrong: list[int] = []
+    compared = 0
+    for index, content in _sample(train):
+        compared += 1
+        ids = train[index].input_ids
+        prompt = np.asarray(renderer.prompt(content), dtype=np.int32)[: len(ids)]
+        if not np.array_equal(ids[: len(prompt)], prompt):
+            wrong.append(index)
+    share = 1.0 - len(wrong) / compared if compared else 1.0
+    says = f"{share:.1%} of {compared} examples begin with the prompt as inference renders it"
+    return Check(PREFIX, not wrong, share, says + _listed(train, wrong))
+
+
+def _sample(train: Prepared) -> Iterator[tuple[int, Conversation]]:
+    """Yields (index, row) of conversations, spread over the beginning of each file."""
+    start = 0
+    for file, count in zip(train.files, train.rows_per_file, strict=True):
+        numbers = train.row_numbers[start : start + count]
+        near = start + np.flatnonzero(numbers <= PARITY_WITHIN)
+        quota = max(1, PARITY_ROWS // len(train.files))
+        spread = np.unique(np.linspace(0, len(near) - 1, quota).astype(int))
+        chosen = near[spread[spread >= 0]]
+        wanted = {int(train.row_numbers[index]): int(index) for index in chosen}
+        start += count
+        rows = read_file(file.path, file.format, lambda *bad: None)
+        for row in rows if wanted else ():
+            index = wanted.pop(row.number, None)
+            if index is not None and isinstance(row.content, Conversation):
+                yield index, row.content
+            if not wanted:
+                break
+
+
+def _trained_rows(train: Prepared) -> Check:
+    """Every example has a token to train on."""
+    wrong = np.flatnonzero(train.num_trained == 0).tolist()
+    says = f"{len(wrong)} examples without a token to train on"
+    return Check(TRAINED, not wrong, len(wrong), says + _listed(train, wrong))
+
+
+def _share_trained(train: Prepared) -> Check:
+    """How much of the tokens carries loss."""
+    tokens, trained = int(train.lengths.sum()), int(train.num_trained.sum())
+    share = trained / tokens
+    return Check("share trained", trained > 0, share, f"{trained} of {tokens} tokens carry loss")
+
+
+def _lengths(train: Prepared, renderer: Renderer) -> Check:
+    """Rows that were longer than max_tokens, and what became of them."""
+    dropped, truncated = train.counts.dropped, train.counts.truncated
+    says = f"beyond {renderer.max_tokens} tokens: {dropped} rows dropped, {truncated} truncated"
+    return Check("lengths", not dropped and not truncated, dropped + truncated, says)
+
+
+def _skipped(train: Prepared) -> Check:
+    """Bad rows that were left out."""
+    skipped = train.counts.skipped
+    listed = [f"{place(file, row)} ({text})" for file, row, text in train.problems[:3]]
+    says = f"{skipped} bad rows skipped" + (f": {'; '.join(listed)}" if listed else "")
+    return Check("bad rows", skipped == 0, skipped, says)
+
+
+def _apart(train: Prepared, evaluation: Prepared | None) -> Check:
+    """No held-out example is trained on."""
+    name = "held-out rows apart"
+    if evaluation is None:
+        return Check(name, True, 0, "no held-out rows")
+    shared = np.flatnonzero(np.isin(evaluation.fingerprints, train.fingerprints)).tolist()
+    says = f"{len(shared)} of {len(evaluation)} held-out examples are also trained on"
+    return Check(name, not shared, len(shared), says + _listed(evaluation, shared))
+
+
+def _duplicates(train: Prepared) -> Check:
+    """Examples that stand in the training data more than once; a figure, not a fault."""
+    count = len(train) - len(np.unique(train.fingerprints))
+    return Check("duplicates", True, count, f"{count} examples repeat an earlier one")
+
+
+def _listed(prepared: Prepared, indexes: Sequence[int]) -> str:
+    """The places of some examples, for the end of a sentence."""
+    if not indexes:
+        return ""
+    shown = [place(*prepared.place(index)) for index in indexes[:MAX_LISTED]]
+    more = len(indexes) - len(shown)
+    return f": {', '.join(shown)}" + (f" and {more} more" if more else "")

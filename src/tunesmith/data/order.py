@@ -1,0 +1,164 @@
+"""Which example comes when: pure functions of the seed and the epoch, so resuming only seeks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from tunesmith.errors import RecipeError
+
+
+def epoch_order(
+    num_rows_per_file: Sequence[int], weights: Sequence[float], seed: int, epoch: int
+) -> np.ndarray:
+    """The examples of an epoch, in the order they are trained on.
+
+    Args:
+        num_rows_per_file: Examples of each file; they are numbered file by file.
+        weights: Times that each file's rows are seen: the whole part is copies of every row, the
+            fraction a share of the rows, drawn anew each epoch.
+        seed: Of the run.
+        epoch: Counted from 0.
+
+    Returns:
+        int64; a permutation of all examples where every weight is 1. Raw bits of PCG64 are sorted,
+        since numpy keeps those the same from release to release, but not its `permutation`.
+    """
+    parts, first = [], 0
+    for file, (rows, weight) in enumerate(zip(num_rows_per_file, weights, strict=True)):
+        every = np.arange(first, first + rows, dtype=np.int64)
+        copies = int(weight)
+        rest = round((weight - copies) * rows)
+        parts.extend([every] * copies)
+        parts.append(every[_shuffled(rows, (seed, epoch, file + 1))[:rest]])
+        first += rows
+    chosen = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+    return chosen[_shuffled(len(chosen), (seed, epoch, 0))]
+
+
+def _shuffled(count: int, key: tuple[int, ...]) -> np.ndarray:
+    """A permutation of range(count) that depends on `key` alone."""
+    bits = np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)
+    return np.argsort(bits, kind="stable")
+
+
+def plan_batches(
+    lengths: np.ndarray, order: np.ndarray, batch_rows: int | None, batch_tokens: int | None
+) -> np.ndarray:
+    """Cuts an order into micro-batches of consecutive examples.
+
+    Args:
+        lengths: Tokens of each example.
+        order: Examples of an epoch.
+        batch_rows: Examples a batch; or
+        batch_tokens: Tokens a batch, at most: as many examples as fit; one that is longer by itself
+            gets a batch of its own.
+
+    Returns:
+        (B + 1,) int64 boundaries in `order`: batch b is `order[bounds[b]:bounds[b + 1]]`.
+    """
+    if (batch_rows is None) == (batch_tokens is None):
+        raise RecipeError(
+            "train",
+            got=f"batch_rows {batch_rows} and batch_tokens {batch_tokens}",
+            expected="one of the two",
+        )
+    if batch_rows is not None:
+        starts = np.arange(0, len(order), batch_rows, dtype=np.int64)
+        return np.append(starts, len(order))
+    until = np.concatenate([[0], np.cumsum(lengths[order], dtype=np.int64)])
+    bounds = [0]
+    while bounds[-1] < len(order):
+        fits = int(np.searchsorted(until, until[bounds[-1]] + batch_tokens, side="right")) - 1
+        bounds.append(max(fits, bounds[-1] + 1))
+    return np.asarray(bounds, dtype=np.int64)
+
+
+@dataclass
+class Schedule:
+    """The micro-batches of every optimizer step of a run.
+
+    A step never mixes two epochs; the last one of an epoch may be smaller. Nothing here changes as
+    the run goes on: what is kept is only the plan of the epoch asked for last.
+
+    Attributes:
+        lengths: Tokens of each example.
+        rows_per_file: Examples of each file.
+        weights: Of each file.
+        seed: Of the run.
+        batch_rows: Examples of a micro-batch; or
+        batch_tokens: its tokens, at most.
+        accumulate: Micro-batches of a step.
+        epochs: How often the data is seen; 0.5 is the first half of the steps of the first epoch;
+            or
+        steps: How many steps, over as many epochs as that takes.
+    """
+
+    lengths: np.ndarray
+    rows_per_file: Sequence[int]
+    weights: Sequence[float]
+    seed: int = 0
+    batch_rows: int | None = None
+    batch_tokens: int | None = None
+    accumulate: int = 1
+    epochs: float | None = None
+    steps: int | None = None
+    _kept: tuple[int, list[np.ndarray]] = field(default=(-1, []), init=False, repr=False)
+    _sizes: dict[int, int] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            got = f"epochs {self.epochs} and steps {self.steps}"
+            raise RecipeError("train", got=got, expected="one of the two")
+        if not self._batches(0):
+            got = "no row in an epoch: the weights are too small for so few rows"
+            raise RecipeError("data.train", got=got, expected="at least one row")
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the run."""
+        if self.steps is not None:
+            return self.steps
+        whole = int(self.epochs)
+        part = self.epochs - whole
+        steps = sum(self.steps_in(epoch) for epoch in range(whole))
+        return steps + (max(1, round(part * self.steps_in(whole))) if part > 0 else 0)
+
+    def steps_in(self, epoch: int) -> int:
+        """Optimizer steps of a whole epoch."""
+        if epoch not in self._sizes:
+            self._sizes[epoch] = -(-len(self._batches(epoch)) // self.accumulate)
+        return self._sizes[epoch]
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch, from 0, that a step is part of."""
+        return self.locate(step)[0]
+
+    def locate(self, step: int) -> tuple[int, int]:
+        """The epoch of a step, and the step's number in that epoch, both from 0."""
+        if step < 0:
+            raise IndexError(f"step {step}")
+        epoch, rest = 0, step
+        while rest >= self.steps_in(epoch):
+            rest -= self.steps_in(epoch)
+            epoch += 1
+        return epoch, rest
+
+    def indices(self, step: int) -> list[np.ndarray]:
+        """The examples of a step: one array for each micro-batch, at most `accumulate` of them."""
+        epoch, inside = self.locate(step)
+        start = inside * self.accumulate
+        return self._batches(epoch)[start : start + self.accumulate]
+
+    def _batches(self, epoch: int) -> list[np.ndarray]:
+        """All micro-batches of an epoch; those of the epoch asked for last are kept."""
+        kept_epoch, kept = self._kept
+        if kept_epoch == epoch:
+            return kept
+        order = epoch_order(self.rows_per_file, self.weights, self.seed, epoch)
+        bounds = plan_batches(self.lengths, order, self.batch_rows, self.batch_tokens)
+        batches = [order[start:stop] for start, stop in pairwise(bounds)]
+        # One assignment, so that the thread that prefetches never sees half of it.
+        self._kept = (epoch, batches)
+        return batches

@@ -1,0 +1,176 @@
+"""Prepared examples: tokens on disk, memory-mapped, with a small index in memory.
+
+One Arrow IPC file holds the tokens, one JSON file beside it the counts and the hash of the first.
+The JSON is written last, so a pair without it does not exist.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from tunesmith.data.example import Example
+from tunesmith.data.section import Source
+
+SCHEMA = pa.schema(
+    [
+        ("input_ids", pa.list_(pa.int32())),
+        ("trained", pa.list_(pa.bool_())),
+        ("prompt_tokens", pa.int32()),
+        ("source", pa.int32()),
+        ("row", pa.int32()),
+        ("truncated", pa.bool_()),
+        ("num_trained", pa.int32()),
+        ("fingerprint", pa.int64()),
+    ]
+)
+"""`source` is the index of the file; `fingerprint` a hash of the token ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the rows.
+
+    Attributes:
+        rows: Examples made.
+        dropped: Rows left out for their length.
+        truncated: Rows cut to max_tokens; they are among `rows`.
+        skipped: Bad rows left out.
+        tokens: Tokens of all examples.
+        tokens_trained: Tokens that carry loss.
+        shapes: Row shape of each file.
+        sha256: SHA-256 of each file.
+    """
+
+    rows: int = 0
+    dropped: int = 0
+    truncated: int = 0
+    skipped: int = 0
+    tokens: int = 0
+    tokens_trained: int = 0
+    shapes: dict[str, str] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A run of consecutive examples as flat arrays, for checks over all of them.
+
+    Attributes:
+        first: Index of the first example.
+        offsets: (N + 1,) where each begins in the flat arrays.
+        input_ids: (tokens,) int32.
+        trained: (tokens,) bool.
+        truncated: (N,) bool.
+    """
+
+    first: int
+    offsets: np.ndarray
+    input_ids: np.ndarray
+    trained: np.ndarray
+    truncated: np.ndarray
+
+
+class Prepared(Sequence[Example]):
+    """Examples of one or more files, in the order of the files and their rows.
+
+    Attributes:
+        files: The data files, with the weight of each.
+        rows_per_file: Examples of each file.
+        lengths: (N,) int32, tokens of each example.
+        num_trained: (N,) int32, trained tokens of each.
+        fingerprints: (N,) int64; equal for examples with equal token ids.
+        counts: What became of the rows.
+        problems: (file, row number, text) of skipped rows, the first 100.
+    """
+
+    def __init__(self, files: Sequence[Source], tokens: Path, facts: dict) -> None:
+        self.files = tuple(files)
+        self.counts = Counts(**facts["counts"])
+        self.problems = [(file, row, text) for file, row, text in facts["problems"]]
+        table = pa.ipc.open_file(pa.memory_map(str(tokens)))
+        self._batches = [table.get_batch(i) for i in range(table.num_record_batches)]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        self._offsets = [batch["input_ids"].offsets.to_numpy() for batch in self._batches]
+        self.lengths = _joined([np.diff(offsets) for offsets in self._offsets])
+        self.num_trained = self._column("num_trained")
+        self.fingerprints = self._column("fingerprint")
+        self.row_numbers = self._column("row")
+        self._sources = self._column("source")
+        per_file = np.bincount(self._sources, minlength=len(self.files))
+        self.rows_per_file = tuple(int(count) for count in per_file)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: int) -> Example:  # type: ignore[override]
+        """The example at `index`; negative ones count from the end."""
+        at = index + len(self) if index < 0 else index
+        if not 0 <= at < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
+        number = int(np.searchsorted(self._starts, at, side="right")) - 1
+        batch, offsets = self._batches[number], self._offsets[number]
+        inside = at - int(self._starts[number])
+        start, stop = int(offsets[inside]), int(offsets[inside + 1])
+        ids = batch["input_ids"].values.slice(start, stop - start).to_numpy()
+        trained = batch["trained"].values.slice(start, stop - start)
+        source, row = self.place(at)
+        return Example(ids, trained.to_numpy(zero_copy_only=False), source, row)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Weight of each file."""
+        return tuple(file.weight for file in self.files)
+
+    def place(self, index: int) -> tuple[str, int]:
+        """File and row number of an example."""
+        return self.files[self._sources[index]].path, int(self.row_numbers[index])
+
+    def columns(self) -> Iterator[Columns]:
+        """Yields all examples, some hundreds at a time."""
+        for start, batch, offsets in zip(self._starts, self._batches, self._offsets, strict=False):
+            yield Columns(
+                int(start),
+                offsets.astype(np.int64),
+                batch["input_ids"].values.to_numpy(),
+                batch["trained"].values.to_numpy(zero_copy_only=False),
+                batch["truncated"].to_numpy(zero_copy_only=False),
+            )
+
+    def _column(self, name: str) -> np.ndarray:
+        return _joined([batch[name].to_numpy() for batch in self._batches])
+
+
+def open_prepared(files: Sequence[Source], tokens: Path) -> Prepared | None:
+    """What was prepared at `tokens`; None when it is not there, or not as it was written."""
+    facts_path = tokens.with_suffix(".json")
+    if not tokens.exists() or not facts_path.exists():
+        return None
+    try:
+        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    if not isinstance(facts, dict) or facts.get("sha256") != file_hash(tokens):
+        return None
+    return Prepared(files, tokens, facts)
+
+
+def facts_of(counts: Counts, problems: list[tuple[str, int, str]], tokens: Path) -> str:
+    """The JSON beside the tokens."""
+    facts = {"counts": asdict(counts), "problems": problems, "sha256": file_hash(tokens)}
+    return json.dumps(facts, ensure_ascii=False)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """The parts end to end; the file has at least one."""
+    return np.concatenate(parts)

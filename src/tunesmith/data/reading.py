@@ -1,0 +1,51 @@
+"""From a file to rows: its records, their shape, what they say."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunesmith.data import shapes
+from tunesmith.data.row import OnBad, RawRow, Row, RowProblem, place, refuse
+from tunesmith.data.sources import read_rows
+from tunesmith.errors import DataError
+
+
+def read_file(path: str | Path, format: str = "auto", on_bad: OnBad = refuse) -> Iterator[Row]:
+    """Yields the rows of a file, all of one shape.
+
+    Args:
+        path: A data file.
+        format: Name of a shape, or `auto` for that of the first row that has one.
+        on_bad: Called for a row that cannot be used; the default raises.
+
+    Raises:
+        DataError: The file cannot be read, or it mixes shapes: the first row that differs is named.
+        RecipeError: There is no shape of that name.
+    """
+    source, first = str(path), 0
+    name = None if format == "auto" else format
+    shape = shapes.load(format) if name else None
+    for raw in read_rows(path, on_bad):
+        try:
+            if format == "auto":
+                found = shapes.detect(raw.value)
+                if shape is None:
+                    name, first, shape = found, raw.number, shapes.load(found)
+                if found != name:
+                    raise _mixed(source, raw, found, f"{name}, as since row {first}")
+            elif not shape.matches(raw.value):
+                raise RowProblem(shapes.keys_of(raw.value), f"the shape {name} ({shape.KEYS})")
+            content = shape.read(raw.value)
+        except RowProblem as problem:
+            on_bad(source, raw.number, problem)
+            continue
+        yield Row(content, source, raw.number, raw.value, name)
+
+
+def _mixed(source: str, raw: RawRow, found: str, expected: str) -> DataError:
+    """The error for a row whose shape is not that of the rows before it."""
+    return DataError(
+        place(source, raw.number),
+        got=f"a row of shape {found} ({shapes.keys_of(raw.value)})",
+        expected=f"shape {expected}: one file has one shape",
+        hint="put the rows of each shape into a file of their own and list both in data.train",
+    )

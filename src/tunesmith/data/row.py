@@ -1,0 +1,140 @@
+"""Rows: what a record of a data file says, whatever its shape was.
+
+`Row` is a record with its place; its content is a `Conversation` or a `Text`. What is wrong with a
+record is a `RowProblem`, which becomes a `DataError` where file and row number are known.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tunesmith.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: system, user, assistant or tool.
+        content: The text; empty only where `tool_calls` says something.
+        tool_calls: Calls in OpenAI's form, arguments as a dict.
+        name: Of the tool or the speaker, where the row gives one.
+        tool_call_id: Which call a tool message answers.
+        weight: 0 for an assistant turn that carries no loss; None and 1 mean that it does.
+        reasoning: What the assistant thought before the answer, where the row keeps it apart.
+    """
+
+    role: str
+    content: str
+    tool_calls: tuple[dict, ...] = ()
+    name: str | None = None
+    tool_call_id: str | None = None
+    weight: float | None = None
+    reasoning: str = ""
+
+    def as_dict(self) -> dict:
+        """The message as a chat template takes it; keys without a value are left out."""
+        extras = {
+            "tool_calls": list(self.tool_calls),
+            "name": self.name,
+            "tool_call_id": self.tool_call_id,
+            "reasoning_content": self.reasoning,
+        }
+        given = {key: value for key, value in extras.items() if value}
+        return {"role": self.role, "content": self.content, **given}
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Turns, oldest first.
+
+    Attributes:
+        messages: At least a user and an assistant turn for training; see `turns.check_turns`.
+        tools: Tools that the assistant may call, in OpenAI's form.
+        kind: `completion` for a prompt and its completion, which a base without a chat template
+            can be trained on too; `chat` for everything else.
+        plain_prompt: The prompt for a base without a chat template, where it is more than the
+            contents of the messages before the answer (Alpaca).
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[dict, ...] = ()
+    kind: str = "chat"
+    plain_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A document: every token of it is trained."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """A record as it stands in the file: its number and its keys."""
+
+    number: int
+    value: dict
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A record that was understood.
+
+    Attributes:
+        content: What it says.
+        source: Path of the file, as the recipe gives it.
+        number: The line for JSONL, the index counted from 1 otherwise.
+        raw: The record as it stood in the file; graders look into it.
+        shape: Name of the shape it was read as.
+    """
+
+    content: Conversation | Text
+    source: str
+    number: int
+    raw: dict
+    shape: str = ""
+
+
+class RowProblem(ValueError):
+    """What is wrong with one row, before its place is known.
+
+    Args:
+        got: What the row has.
+        expected: What would have been accepted.
+        hint: One action that would mend it.
+    """
+
+    def __init__(self, got: str, expected: str = "", hint: str = "") -> None:
+        self.got, self.expected, self.hint = got, expected, hint
+        super().__init__(f"{got}; expected {expected}" if expected else got)
+
+    def at(self, source: str, number: int) -> DataError:
+        """The error for the user, with the place."""
+        where = place(source, number)
+        return DataError(where, got=self.got, expected=self.expected, hint=self.hint)
+
+
+def place(source: str, number: int) -> str:
+    """`file.jsonl:17`, or `file.csv: row 17` where the number is not a line."""
+    return f"{source}:{number}" if source.endswith(".jsonl") else f"{source}: row {number}"
+
+
+OnBad = Callable[[str, int, RowProblem], None]
+"""What happens to a bad row, given file, number and problem: raise, or note it and return."""
+
+
+def refuse(source: str, number: int, problem: RowProblem) -> None:
+    """The default `OnBad`: a bad row is an error.
+
+    Raises:
+        DataError: Always.
+    """
+    raise problem.at(source, number) from problem
+
+
+def show(value: object, limit: int = 60) -> str:
+    """A value of the user's file for a message, cut to `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

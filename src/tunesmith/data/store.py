@@ -1,0 +1,145 @@
+"""From data files to prepared examples, kept on disk.
+
+What is kept is keyed by all that decides it: the bytes of the data, the tokenizer and template, the
+options, and the code of this room. A change of any makes a new one; nothing stale is ever read.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, Protocol
+
+from tunesmith.data.prepared import Prepared, open_prepared
+from tunesmith.data.reading import read_file
+from tunesmith.data.row import Conversation, OnBad, Row, RowProblem, Text, refuse
+from tunesmith.data.section import Source
+from tunesmith.data.sources import sha256
+from tunesmith.data.tally import Tally
+from tunesmith.data.template import Encoded
+from tunesmith.data.writer import ExampleWriter
+from tunesmith.errors import DataError
+
+LIBRARIES = ("transformers", "tokenizers", "jinja2")
+"""Their versions are part of the key: they decide the tokens too."""
+
+
+class Encoder(Protocol):
+    """Turns what a row says into tokens; `template.Renderer` is the one for sft and pretrain."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides the tokens."""
+
+    def encode(self, content: Conversation | Text) -> Encoded:
+        """The tokens; raises RowProblem for a row that cannot be trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareOptions:
+    """The choices of the recipe's `data` section that decide the examples."""
+
+    max_tokens: int
+    overlong: Literal["error", "drop", "truncate"] = "error"
+    on_bad_row: Literal["error", "skip"] = "error"
+    train_on: Literal["assistant", "last", "all"] = "assistant"
+
+
+def prepare(
+    files: Sequence[Source],
+    encoder: Encoder,
+    options: PrepareOptions,
+    cache_folder: Path,
+    progress: Callable[[int], None] | None = None,
+) -> Prepared:
+    """Reads, checks and tokenises all rows, or opens what an equal call has left.
+
+    Args:
+        files: The data files; memory does not grow with their size beyond an index.
+        encoder: Turns rows into tokens.
+        options: Of the recipe; `max_tokens` and `train_on` as the encoder has them.
+        cache_folder: Where the examples are kept; made when it is missing.
+        progress: Called now and then with the number of rows read.
+
+    Raises:
+        DataError: A file or a row that cannot be used, or no row left.
+        MachineError: The disk is full or cannot be written.
+    """
+    if not files:
+        raise DataError("data.train", got="no files", expected="at least one data file")
+    hashes = {str(file.path): sha256(file.path) for file in files}
+    tokens = cache_folder / f"{_key(files, hashes, encoder, options)}.arrow"
+    found = open_prepared(files, tokens)
+    if found is None:
+        _write(files, encoder, options, tokens, Tally(hashes, progress))
+        found = open_prepared(files, tokens)
+    if found is None:
+        raise DataError(str(tokens), got="tokens that changed while written", expected="one writer")
+    return found
+
+
+def _write(
+    files: Sequence[Source], encoder: Encoder, options: PrepareOptions, tokens: Path, tally: Tally
+) -> None:
+    """Encodes all rows into the file `tokens` and the facts beside it."""
+    on_bad = refuse if options.on_bad_row == "error" else tally.skip
+    with ExampleWriter(tokens) as writer:
+        for index, file in enumerate(files):
+            before = tally.rows
+            for row in read_file(file.path, file.format, on_bad):
+                encoded = _encode(row, encoder, on_bad)
+                if encoded is None or tally.is_overlong(row, encoded, options):
+                    continue
+                tally.add(row, encoded)
+                writer.add(index, row.number, encoded)
+            if tally.rows == before and tally.num_overlong == 0:
+                raise _no_rows(str(file.path), tally)
+        tally.check_lengths(options)
+        writer.commit(tally.counts(), tally.problems)
+
+
+def _encode(row: Row, encoder: Encoder, on_bad: OnBad) -> Encoded | None:
+    """The tokens of a row; None when it is bad and that is no error."""
+    try:
+        return encoder.encode(row.content)
+    except RowProblem as problem:
+        on_bad(row.source, row.number, problem)
+        return None
+
+
+def _no_rows(source: str, tally: Tally) -> DataError:
+    """The error for a file of which no row is left."""
+    first = next((text for file, _, text in tally.problems if file == source), "")
+    return DataError(
+        source,
+        got=f"no row that can be trained on: {tally.skipped} skipped, {tally.dropped} dropped",
+        expected="at least one",
+        hint=f"the first that was skipped: {first}" if first else "raise data.max_tokens",
+    )
+
+
+def _key(
+    files: Sequence[Source], hashes: dict[str, str], encoder: Encoder, options: PrepareOptions
+) -> str:
+    """SHA-256 over all that decides the examples. The weights do not: they decide the order."""
+    parts = {
+        "files": [[str(file.path), hashes[str(file.path)], file.format] for file in files],
+        "encoder": encoder.fingerprint,
+        "options": asdict(options),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "code": _code_version(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _code_version() -> str:
+    """SHA-256 over the source of this room, so that no one has to remember to raise a number."""
+    room = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(room.rglob("*.py")):
+        digest.update(file.relative_to(room).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,244 @@
+"""Rows to token ids, and which of them are trained: the heart of the token contract.
+
+The rule: the ids that inference starts an answer from are a prefix of the ids trained on. So the
+prompt is rendered and tokenised exactly as inference does it, and compared, for every answer of
+every row. Where a template or the tokenizer breaks the rule, the row is refused, never trained.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from tunesmith.data.alignment import LAST_HINT, Turn, align, answer_ends, common_length
+from tunesmith.data.chat_text import ChatText, check_nothing_lost
+from tunesmith.data.row import Conversation, Message, RowProblem, Text
+from tunesmith.data.tokenizer_facts import added_bos, end_token, stop_texts, tokenizer_state
+from tunesmith.errors import DataError
+
+TrainOn = Literal["assistant", "last", "all"]
+Overlong = Literal["error", "drop", "truncate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Tokens of one row.
+
+    Attributes:
+        input_ids: (T,) int32.
+        trained: (T,) bool; never True at index 0, and True somewhere.
+        prompt_tokens: Tokens before the last answer, generation prompt included; 0 for a text.
+        truncated: Whether tokens beyond the limit were cut off.
+    """
+
+    input_ids: np.ndarray
+    trained: np.ndarray
+    prompt_tokens: int
+    truncated: bool
+
+
+class Renderer:
+    """Turns rows into tokens for one base.
+
+    Args:
+        tokenizer: Of the base, with its chat template if it has one.
+        stop_ids: Tokens that end an answer.
+        train_on: `assistant`: every assistant message with a weight other than 0; `last`: the last
+            one only; `all`: every token but the first, without messages of weight 0.
+        max_tokens: Longest example.
+        overlong: Only `truncate` matters here: it cuts the end off.
+
+    Raises:
+        ModelError: The tokenizer has no token that ends a text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        stop_ids: frozenset[int],
+        train_on: TrainOn = "assistant",
+        max_tokens: int = 2048,
+        overlong: Overlong = "error",
+    ) -> None:
+        self.tokenizer, self.stop_ids, self.train_on = tokenizer, stop_ids, train_on
+        self.max_tokens, self.overlong = max_tokens, overlong
+        self._chat = ChatText(tokenizer) if tokenizer.chat_template else None
+        self._bos = added_bos(tokenizer)
+        self._eos = end_token(tokenizer, stop_ids)
+        self._stop_texts = stop_texts(tokenizer, stop_ids)
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the base has a chat template."""
+        return self._chat is not None
+
+    def encode(self, content: Conversation | Text) -> Encoded:
+        """The tokens of a row and which are trained.
+
+        Raises:
+            RowProblem: The row cannot be trained on: the template or the tokenizer breaks the rule
+                above or leaves something out, or no token would be trained.
+            DataError: The base has no chat template and the row needs one.
+        """
+        if isinstance(content, Text):
+            ids, trained, prompt_tokens = self._text(content)
+        else:
+            ids, trained, prompt_tokens = self._conversation(content)
+        truncated = self.overlong == "truncate" and len(ids) > self.max_tokens
+        if truncated:
+            ids, trained = ids[: self.max_tokens], trained[: self.max_tokens]
+        trained[:1] = False
+        if not trained.any():
+            raise _untrained(truncated, self.max_tokens)
+        return Encoded(np.asarray(ids, dtype=np.int32), trained, prompt_tokens, truncated)
+
+    def prompt(self, conversation: Conversation) -> list[int]:
+        """What inference sees: the turns before the last answer, and the opening of an answer.
+
+        A conversation that does not end with an assistant message is taken whole.
+        """
+        end = len(conversation.messages)
+        if end and conversation.messages[-1].role == "assistant":
+            end -= 1
+        if self._chat is None:
+            return self._bos + self._ids(self._plain_prompt(conversation, end))
+        return self._ids(self._chat.prompt(conversation, end))
+
+    def reference(self, conversation: Conversation) -> str:
+        """The last answer, as a grader compares it: its text, or the tool calls as rendered."""
+        last = conversation.messages[-1]
+        if not last.tool_calls or self._chat is None:
+            return last.content
+        start = self._chat.prompt(conversation, len(conversation.messages) - 1)
+        answer = self._chat.whole(conversation)[len(start) :]
+        ends = [answer.find(stop) for stop in self._stop_texts if stop in answer]
+        return answer[: min(ends)] if ends else answer
+
+    def explain(self, encoded: Encoded) -> list[tuple[str, bool]]:
+        """The example as pieces of text with whether each is trained, for a preview."""
+        changes = np.flatnonzero(np.diff(encoded.trained)) + 1
+        pieces = []
+        for piece in np.split(np.arange(len(encoded.input_ids)), changes):
+            text = self.tokenizer.decode(
+                encoded.input_ids[piece].tolist(), clean_up_tokenization_spaces=False
+            )
+            pieces.append((text, bool(encoded.trained[piece[0]])))
+        return pieces
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that decides the tokens: tokenizer, template, stop tokens, options."""
+        parts = {
+            "tokenizer": tokenizer_state(self.tokenizer),
+            "template": self.tokenizer.chat_template,
+            "special": {key: str(token) for key, token in self._special().items()},
+            "stop": sorted(self.stop_ids),
+            "options": [self.train_on, self.max_tokens, self.overlong],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _special(self) -> dict[str, object]:
+        return {**self.tokenizer.special_tokens_map, "bos_added": self._bos}
+
+    def _ids(self, text: str) -> list[int]:
+        """Ids of a text, nothing added; truncation set in a tokenizer file does not apply."""
+        encoded = self.tokenizer(
+            text, add_special_tokens=False, return_attention_mask=False, verbose=False
+        )
+        return encoded["input_ids"]
+
+    def _text(self, content: Text) -> tuple[list[int], np.ndarray, int]:
+        """A document: BOS where the base has one, the text, its end; everything trained."""
+        ids = self._ids(content.text)
+        ids = ids if ids[:1] == self._bos else self._bos + ids
+        ids = ids if ids[-1:] == [self._eos] else [*ids, self._eos]
+        return ids, np.ones(len(ids), dtype=bool), 0
+
+    def _conversation(self, content: Conversation) -> tuple[list[int], np.ndarray, int]:
+        """A conversation: ids, trained, tokens before the last answer."""
+        turns = self._turns(content)
+        bos = []
+        if self._chat is None:
+            end = len(content.messages) - 1
+            prompts = [self._plain_prompt(content, end)]
+            text, bos = prompts[0] + content.messages[-1].content, self._bos
+        else:
+            text = self._chat.whole(content)
+            prompts = [self._chat.prompt(content, turn.index) for turn in turns]
+            check_nothing_lost(content, text, [turn.index for turn in turns])
+        ids, starts = align(self._ids, self.tokenizer, text, prompts)
+        ends = answer_ends(ids, starts, self.stop_ids)
+        if ends[-1] is None:
+            # Without it the model would never learn to stop.
+            ids, ends[-1] = [*ids, self._eos], len(ids) + 1
+        self._check_stops(content, turns, ends, text)
+        trained = np.full(len(ids), self.train_on == "all")
+        for turn, start, end in zip(turns, starts, ends, strict=True):
+            trained[start:end] = turn.trained
+        trained = np.concatenate([np.full(len(bos), self.train_on == "all"), trained])
+        return bos + ids, trained, len(bos) + starts[-1]
+
+    def _turns(self, content: Conversation) -> list[Turn]:
+        """The answers whose place in the tokens must be known: trained, last, or of weight 0."""
+        last = len(content.messages) - 1
+        turns = []
+        for index, message in enumerate(content.messages):
+            if message.role != "assistant":
+                continue
+            self._check_no_stop(message, index)
+            trained = message.weight != 0 and (self.train_on != "last" or index == last)
+            if trained or index == last or self.train_on == "all":
+                turns.append(Turn(index, trained))
+        return turns
+
+    def _check_no_stop(self, message: Message, index: int) -> None:
+        """Raises when an answer holds the text of a stop token, which would end it there."""
+        for stop in self._stop_texts:
+            if stop in message.content:
+                raise RowProblem(
+                    f"the stop token {stop!r} inside assistant message {index + 1}",
+                    "answers without it: the template writes it",
+                    "remove it from the data",
+                )
+
+    def _check_stops(
+        self, content: Conversation, turns: list[Turn], ends: list[int | None], text: str
+    ) -> None:
+        """Raises when an answer before the last does not end with a stop token of its own."""
+        for turn, end in zip(turns[:-1], ends[:-1], strict=True):
+            start = len(self._chat.prompt(content, turn.index))
+            own = text[start : common_length(self._chat.closed(content, turn.index + 1), text)]
+            if end is None or (self._stop_texts and not any(s in own for s in self._stop_texts)):
+                raise RowProblem(
+                    f"a chat template that writes no stop token behind message {turn.index + 1}",
+                    "each trained answer to end with one",
+                    LAST_HINT,
+                )
+
+    def _plain_prompt(self, conversation: Conversation, end: int) -> str:
+        """The prompt of a row on a base without a chat template.
+
+        Raises:
+            DataError: The row is no prompt and completion.
+        """
+        if conversation.kind != "completion":
+            raise DataError(
+                "chat template",
+                got="a base without a chat template, and rows with chat messages",
+                expected="rows of prompt and completion, Alpaca or text for such a base",
+                hint="use a base tuned for chat (its name often ends in -Instruct or -it)",
+            )
+        if conversation.plain_prompt is not None:
+            return conversation.plain_prompt
+        return "".join(message.content for message in conversation.messages[:end])
+
+
+def _untrained(truncated: bool, max_tokens: int) -> RowProblem:
+    """The problem of a row that would train nothing."""
+    if truncated:
+        got = f"no token to train on within the first {max_tokens}"
+        return RowProblem(got, "an answer that begins before", "raise data.max_tokens")
+    return RowProblem("no token to train on", "an answer with a weight other than 0")

@@ -1,0 +1,120 @@
+"""Checkpoints of a run: what goes into one, when it is written, which are kept."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from tunesmith.checkpoint.commit import commit
+from tunesmith.checkpoint.retain import retain
+from tunesmith.checkpoint.state import (
+    flatten_optimizer,
+    read_state,
+    restore_optimizer,
+    write_state,
+)
+from tunesmith.errors import CheckpointError
+from tunesmith.runs.events import Evaluated, Event, Forgetting, Saved, TaskScore
+
+PARAMETER = "parameter/"
+"""Opens the names of trained parameters among the tensors of a checkpoint."""
+
+
+@dataclass
+class Saver:
+    """Writes the checkpoints of one run.
+
+    Attributes:
+        root: The run's `checkpoints` folder.
+        trained: The trained parameters by name.
+        optimizer: Its whole state is saved.
+        every: Steps between checkpoints.
+        keep: How many of the newest are kept, besides the best.
+        manifest: What every manifest says besides: recipe and hashes.
+        history: The evaluations so far, by step.
+        best: Says the best step so far, or None.
+        counters: What the loop counts and a resumed run goes on counting.
+        notice: Where `Saved` is told.
+    """
+
+    root: Path
+    trained: dict[str, nn.Parameter]
+    optimizer: Optimizer
+    every: int
+    keep: int
+    manifest: dict[str, Any]
+    history: dict[int, Evaluated]
+    best: Callable[[], int | None]
+    counters: Callable[[], dict[str, int]]
+    notice: Callable[[Event], None]
+
+    def __call__(self, step: int, must: bool) -> None:
+        """Save after `step` steps if it is due or `must` be; then drop what need not be kept."""
+        if not must and step % self.every:
+            return
+        path = commit(self.root, step, lambda folder: self._write(folder, step), self.manifest)
+        best = self.best()
+        self.notice(Saved(step, str(path), best == step))
+        retain(self.root, self.keep, set() if best is None else {best})
+
+    def _write(self, folder: Path, step: int) -> None:
+        tensors, values = flatten_optimizer(self.optimizer, list(self.trained))
+        tensors |= {PARAMETER + name: p.detach() for name, p in self.trained.items()}
+        state = {
+            "step": step,
+            "optimizer": values,
+            "history": [asdict(evaluated) for evaluated in self.history.values()],
+            "counters": self.counters(),
+        }
+        write_state(folder, tensors, state)
+
+
+def restore(
+    folder: Path, trained: dict[str, nn.Parameter], optimizer: Optimizer | None
+) -> dict[str, Any]:
+    """Bring parameters, and the optimizer if given, to the state of a verified checkpoint.
+
+    Returns:
+        The values saved besides: step, history, counters.
+
+    Raises:
+        CheckpointError: The checkpoint is of other parameters.
+    """
+    tensors, values = read_state(folder)
+    saved = {n.removeprefix(PARAMETER): t for n, t in tensors.items() if n.startswith(PARAMETER)}
+    _check_names(folder, saved, trained)
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(saved[name])
+    if optimizer is not None:
+        moments = {n: t for n, t in tensors.items() if not n.startswith(PARAMETER)}
+        restore_optimizer(optimizer, list(trained), moments, values["optimizer"])
+    return values
+
+
+def read_history(values: dict[str, Any]) -> dict[int, Evaluated]:
+    """The evaluations that a checkpoint knows, by step."""
+    history = {}
+    for record in values["history"]:
+        tasks = tuple(TaskScore(**task) for task in record["tasks"])
+        forgetting = record["forgetting"] and Forgetting(**record["forgetting"])
+        evaluated = Evaluated(**{**record, "tasks": tasks, "forgetting": forgetting})
+        history[evaluated.step] = evaluated
+    return history
+
+
+def _check_names(
+    folder: Path, saved: dict[str, torch.Tensor], trained: dict[str, nn.Parameter]
+) -> None:
+    wrong = sorted(saved.keys() ^ trained.keys())
+    wrong += [n for n in saved if n in trained and saved[n].shape != trained[n].shape]
+    if wrong:
+        raise CheckpointError(
+            str(folder),
+            got=f"{len(wrong)} parameters that do not match, such as {wrong[0]}",
+            expected="the parameters of this recipe's adapter on this base",
+        )

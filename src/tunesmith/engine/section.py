@@ -1,0 +1,50 @@
+"""The recipe's `train` section."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tunesmith.config.section import Section
+
+
+class TrainSection(Section):
+    """How long, how fast and with what numbers the loop runs."""
+
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the rows; 1 when neither epochs nor steps is given."""
+    steps: int | None = Field(None, ge=1)
+    """Optimizer steps, instead of epochs."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Peak learning rate; left out, the adapter's usual one is taken and written down."""
+    warmup: float = Field(0.03, ge=0)
+    """Below 1: share of the steps; 1 and above: number of steps. The rate rises linearly."""
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
+    """Shape of the rate after warmup; wsd holds it and decays over the last fifth."""
+    batch_rows: int | None = Field(None, ge=1)
+    """Rows in one forward pass; 8 when neither batch_rows nor batch_tokens is given."""
+    batch_tokens: int | None = Field(None, ge=1)
+    """Token budget of one forward pass, instead of batch_rows: as many whole rows as fit."""
+    accumulate: int = Field(1, ge=1)
+    """Forward passes per optimizer step; the loss is divided once, by all their trained tokens."""
+    optimizer: str = "adamw"
+    """An optimizer of torch.optim by its name, in any case: adamw, sgd, adafactor, ..."""
+    optimizer_options: dict[str, Any] = {}
+    """Further arguments of that optimizer, such as betas or momentum."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled where the optimizer decouples it."""
+    clip: float | None = Field(1.0, gt=0)
+    """Largest gradient norm over all trained parameters; null leaves gradients as they are."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Reaches the adapter's start, the order of rows, dropout and generation."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Numbers of the forward and backward pass; auto measures which is faster on this machine."""
+    kernels: Literal["fast", "reference"] = "fast"
+    """fast: Tunesmith's own compute paths; reference: those of transformers and PEFT."""
+
+    @model_validator(mode="after")
+    def _one_length_one_batch(self) -> Self:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs or steps, not both")
+        if self.batch_rows is not None and self.batch_tokens is not None:
+            raise ValueError("batch_rows or batch_tokens, not both")
+        return self

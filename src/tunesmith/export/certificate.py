@@ -1,0 +1,104 @@
+"""The certificate: what lies on the disk answers as the model in memory does."""
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tunesmith.errors import RunError
+from tunesmith.export.reload import answer
+from tunesmith.models import lora
+
+NUM_TOKENS = 16
+"""Greedy tokens compared after each prompt."""
+TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.05}
+"""Largest difference between logits. Both sides run the same code on the same numbers, so what is
+measured is 0; the room is for another number of threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What the comparison found."""
+
+    ok: bool
+    max_logit_difference: float
+    tolerance: float
+    equal_greedy_tokens: float
+    """Share of the greedy tokens that are equal."""
+    prompts: int
+
+
+def certify(model: PreTrainedModel, folder: Path, prompts: list[list[int]]) -> Certificate:
+    """Reload `folder` in a fresh process and compare its answers with those of `model`.
+
+    Args:
+        model: The trained model in memory; its fast paths are taken off for the comparison.
+        folder: The artefact.
+        prompts: Token ids of held-out prompts; at least one.
+
+    Raises:
+        RunError: The artefact does not load.
+    """
+    dtype = model.dtype
+    with _plain(model):
+        expected = answer(model, prompts, NUM_TOKENS)
+    got = _reloaded(folder, prompts, dtype)
+    return compare(expected, got, TOLERANCES.get(dtype, TOLERANCES[torch.bfloat16]))
+
+
+def compare(expected: dict[str, Tensor], got: dict[str, Tensor], tolerance: float) -> Certificate:
+    """The certificate of two sets of answers to the same prompts."""
+    difference = (expected["logits"] - got["logits"]).abs().max().item()
+    equal = (expected["tokens"] == got["tokens"]).float().mean().item()
+    return Certificate(
+        ok=difference <= tolerance and equal == 1.0,
+        max_logit_difference=difference,
+        tolerance=tolerance,
+        equal_greedy_tokens=equal,
+        prompts=len(expected["tokens"]),
+    )
+
+
+def _reloaded(folder: Path, prompts: list[list[int]], dtype: torch.dtype) -> dict[str, Tensor]:
+    with TemporaryDirectory() as temp:
+        answers = Path(temp) / "answers.safetensors"
+        job = {
+            "folder": str(folder.resolve()),
+            "prompts": prompts,
+            "num_tokens": NUM_TOKENS,
+            "dtype": str(dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "answers": str(answers),
+        }
+        path = Path(temp) / "job.json"
+        path.write_text(json.dumps(job))
+        command = [sys.executable, "-W", "ignore", "-m", "tunesmith.export.reload", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode or not answers.is_file():
+            last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+            raise RunError(
+                str(folder), got=f"an artefact that does not load: {last[0]}", expected="it loads"
+            )
+        return load_file(answers)
+
+
+@contextmanager
+def _plain(model: PreTrainedModel) -> Iterator[None]:
+    """The model on PEFT's and transformers' own paths for the time of the block."""
+    was_training = model.training
+    model.eval()
+    lora.take_off(model)
+    try:
+        yield
+    finally:
+        lora.lay_over(model)
+        model.train(was_training)

@@ -1,0 +1,73 @@
+"""Merges an adapter into its base: W' = W + s B A, in fp32, then stored in the base's own type."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from tunesmith.errors import CommandError, RunError
+from tunesmith.export.certificate import Certificate, compare
+from tunesmith.export.reload import answer, load_artefact
+from tunesmith.runs.durable import disk_errors
+
+NUM_TOKENS = 32
+"""Greedy tokens compared after each prompt."""
+TOLERANCE = 1e-3
+"""Largest difference between fp32 logits of adapter and merged model: the sums are only taken in
+another order."""
+
+
+def merge(adapter: Path, target: Path, prompts: list[list[int]]) -> Certificate:
+    """Write the merged model of an adapter folder into `target` and compare it with the adapter.
+
+    Args:
+        adapter: A PEFT adapter folder that names its base.
+        target: New or empty folder.
+        prompts: Token ids that both answer, in fp32.
+
+    Raises:
+        CommandError: `target` holds something already.
+        RunError: The merged model answers differently; nothing is left in `target`.
+        MachineError: The disk refused.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise CommandError(
+            str(target), got="something that is there already", expected="a new or empty folder"
+        )
+    model = load_artefact(adapter, torch.float32)
+    expected = answer(model, prompts, NUM_TOKENS)
+    merged = _merged(model)
+    temp = target.with_name(f".{target.name}.tmp")
+    with disk_errors(target):
+        shutil.rmtree(temp, ignore_errors=True)
+        temp.mkdir(parents=True)
+        merged.save_pretrained(temp)
+        AutoTokenizer.from_pretrained(adapter).save_pretrained(temp)
+    del model, merged
+    got = answer(load_artefact(temp, torch.float32), prompts, NUM_TOKENS)
+    certificate = compare(expected, got, TOLERANCE)
+    if not certificate.ok:
+        shutil.rmtree(temp)
+        raise RunError(
+            str(target),
+            got=f"a merged model that differs: {certificate}",
+            expected=f"equal greedy tokens and logits within {TOLERANCE}",
+        )
+    with disk_errors(target):
+        if target.exists():
+            target.rmdir()
+        temp.rename(target)
+        certificate_path = target / "certificate.json"
+        certificate_path.write_text(json.dumps(_as_dict(certificate), indent=1) + "\n")
+    return certificate
+
+
+def _merged(model: PeftModel) -> PreTrainedModel:
+    return model.merge_and_unload()
+
+
+def _as_dict(certificate: Certificate) -> dict[str, object]:
+    return {name: getattr(certificate, name) for name in Certificate.__dataclass_fields__}

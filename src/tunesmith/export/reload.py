@@ -1,0 +1,63 @@
+"""Loads an artefact as a stranger would, in a process of its own, and answers with it.
+
+Run as `python -m tunesmith.export.reload JOB`, where JOB is a JSON file that `certificate` writes.
+Only transformers and PEFT touch the model here, none of Tunesmith's compute paths.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
+
+
+def load_artefact(folder: Path, dtype: torch.dtype) -> PreTrainedModel | PeftModel:
+    """The model of an adapter folder (with the base it names) or of a whole model's folder."""
+    adapter = folder / "adapter_config.json"
+    base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else None
+    model = AutoModelForCausalLM.from_pretrained(base or folder, dtype=dtype)
+    return PeftModel.from_pretrained(model, folder).eval() if base else model.eval()
+
+
+@torch.inference_mode()
+def answer(model: nn.Module, prompts: list[list[int]], num_tokens: int) -> dict[str, Tensor]:
+    """Logits after each prompt and the greedy tokens that follow, one prompt at a time.
+
+    Args:
+        model: Any causal language model of transformers or PEFT.
+        prompts: Token ids.
+        num_tokens: How many greedy tokens; the model's stop tokens do not end them.
+
+    Returns:
+        `logits` (P, V) float32 and `tokens` (P, num_tokens) int64.
+    """
+    logits, tokens = [], []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        out = model(input_ids=ids, use_cache=True)
+        logits.append(out.logits[0, -1].float())
+        chosen = [out.logits[0, -1].argmax()]
+        while len(chosen) < num_tokens:
+            step = chosen[-1].view(1, 1)
+            out = model(input_ids=step, past_key_values=out.past_key_values, use_cache=True)
+            chosen.append(out.logits[0, -1].argmax())
+        tokens.append(torch.stack(chosen))
+    return {"logits": torch.stack(logits), "tokens": torch.stack(tokens)}
+
+
+def main(job: dict[str, Any]) -> None:
+    """Load, answer, and leave the answers in the file that `job` names."""
+    torch.set_num_threads(job["threads"])
+    logging.disable_progress_bar()
+    model = load_artefact(Path(job["folder"]), getattr(torch, job["dtype"]))
+    save_file(answer(model, job["prompts"], job["num_tokens"]), job["answers"])
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text()))

@@ -1,0 +1,156 @@
+"""The model as losses and measures see it: batches in, numbers at the labelled positions out.
+
+One place decides between the fast paths and those of transformers, so that methods, probes and
+held-out loss all compute the same thing.
+
+Legend: N labelled positions, V vocabulary, D width of the model.
+"""
+
+from contextlib import nullcontext
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tunesmith.models import attention, head
+
+IGNORE = -100
+"""Label of a position that carries no loss, as torch's cross entropy has it."""
+
+
+class Batch(Protocol):
+    """What a batch must offer; `data.example.Batch` does, and says what each attribute is."""
+
+    input_ids: Tensor
+    positions: Tensor
+    labels: Tensor
+    lengths: tuple[int, ...]
+    attention_mask: Tensor | None
+
+    @property
+    def packed(self) -> bool:
+        """Whether the examples lie end to end in one sequence."""
+
+
+class Policy:
+    """A causal language model with its compute paths.
+
+    Args:
+        model: The transformers model itself; adapters sit inside its layers.
+        kernels: "fast" or "reference".
+        precision: Type that matrix products run in.
+    """
+
+    def __init__(self, model: PreTrainedModel, kernels: str, precision: torch.dtype) -> None:
+        attention.register()
+        self.model = model
+        self.kernels = kernels
+        self.precision = precision
+        self.plain_head = _head_is_plain(model)
+
+    @property
+    def fast_head(self) -> bool:
+        """Whether the loss is made without ever holding all logits."""
+        return self.kernels == "fast" and self.plain_head
+
+    @property
+    def head(self) -> Tensor:
+        """(V, D) weight of the language-model head."""
+        return self.model.get_output_embeddings().weight
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return self.model.device
+
+    def loss_sum(self, batch: Batch) -> Tensor:
+        """Sum of the loss over the labelled positions of `batch`, () float32 in nats."""
+        with self._autocast():
+            if self.fast_head:
+                return head.loss_sum(self._hidden(batch), self.head, _targets(batch))
+            logits = self._logits(batch)
+        return F.cross_entropy(logits.float(), _targets(batch), reduction="sum")
+
+    @torch.no_grad()
+    def token_nll(self, batch: Batch) -> Tensor:
+        """-log p(label) at each labelled position in order, (N,) float32 in nats."""
+        with self._autocast():
+            if self.fast_head:
+                return head.token_nll(self._hidden(batch), self.head, _targets(batch))
+            logits = self._logits(batch)
+        return F.cross_entropy(logits.float(), _targets(batch), reduction="none")
+
+    @torch.no_grad()
+    def features(self, batch: Batch) -> Tensor:
+        """What `log_probs_of` needs of each labelled position: its final hidden state (N, D).
+
+        A model whose head is more than one product gives its log-probabilities (N, V) instead.
+        """
+        with self._autocast():
+            if self.plain_head:
+                return self._hidden(batch)
+            return torch.log_softmax(self._logits(batch).float(), -1)
+
+    @torch.no_grad()
+    def log_probs_of(self, features: Tensor, weight_VD: Tensor | None = None) -> Tensor:
+        """(N, V) float32 log-probabilities; `weight_VD` stands in for the present head."""
+        if not self.plain_head:
+            return features
+        weight = self.head if weight_VD is None else weight_VD
+        return head.log_probabilities(features.to(self.precision), weight)
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        """(N, D) final hidden states at the labelled positions."""
+        out = self._forward(self.model.get_decoder(), batch)
+        return out.last_hidden_state[batch.labels != IGNORE]
+
+    def _logits(self, batch: Batch) -> Tensor:
+        return self._forward(self.model, batch).logits[batch.labels != IGNORE]
+
+    def _forward(self, module: nn.Module, batch: Batch) -> Any:
+        if not batch.packed:
+            return module(
+                input_ids=batch.input_ids,
+                position_ids=batch.positions,
+                attention_mask=batch.attention_mask,
+                use_cache=False,
+            )
+        if self.kernels == "reference":
+            # transformers tells the examples of a pack apart by positions that restart.
+            return module(
+                input_ids=batch.input_ids, position_ids=batch.positions, use_cache=False
+            )
+        with attention.attention(self.model, attention.PACKED):
+            return module(
+                input_ids=batch.input_ids,
+                position_ids=batch.positions,
+                lengths=batch.lengths,
+                use_cache=False,
+            )
+
+    def _autocast(self) -> Any:
+        """Autocast only where weights are wider than the precision: trained ones are fp32."""
+        if self.precision is torch.float32 or self.head.dtype is self.precision:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.precision)
+
+
+def _targets(batch: Batch) -> Tensor:
+    return batch.labels[batch.labels != IGNORE]
+
+
+@torch.no_grad()
+def _head_is_plain(model: PreTrainedModel) -> bool:
+    """Whether logits are hidden times weight and nothing more.
+
+    Some models cap or scale their logits, or add a bias; running both ways on a few tokens finds
+    out without knowing any model's name.
+    """
+    weight = model.get_output_embeddings().weight
+    ids = torch.arange(8, device=weight.device)[None] % weight.shape[0]
+    hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    expected = model(input_ids=ids, use_cache=False).logits.float()
+    logits = (hidden.to(weight.dtype) @ weight.t()).float()
+    return torch.allclose(logits, expected, rtol=1e-3, atol=1e-3)

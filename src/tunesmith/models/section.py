@@ -1,0 +1,20 @@
+"""The recipe's `model` section."""
+
+from typing import Literal
+
+from tunesmith.config.section import Section
+
+
+class ModelSection(Section):
+    """Which base a run starts from, and how it is held in memory."""
+
+    base: str
+    """`starter`, a local folder, a .gguf file, or a hub id such as org/name."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub id; the commit it resolves to is recorded."""
+    quantize: Literal["none"] = "none"
+    """How frozen weights are quantised."""
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    """Type of frozen weights; auto follows train.precision. Trained weights are always fp32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about 1.4 times the time."""

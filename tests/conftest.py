@@ -1,0 +1,51 @@
+"""What all tests share: a fixed environment, and the starter base for tests of a real model."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENT = {
+    "COLUMNS": "100",
+    "LC_ALL": "C.UTF-8",
+    "LINES": "40",
+    "TERM": "xterm-256color",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TZ": "UTC",
+}
+"""Set for every test, so that widths, colours, times and messages are the same everywhere."""
+
+UNSET = (
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "DISPLAY",
+    "FORCE_COLOR",
+    "GITHUB_ACTIONS",
+    "LANG",
+    "LANGUAGE",
+    "NO_COLOR",
+    "PY_COLORS",
+    "WAYLAND_DISPLAY",
+)
+
+NUM_THREADS = 2
+"""Of torch in every test: sums, and so bits, depend on the number."""
+
+
+@pytest.fixture(autouse=True)
+def same_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same variables and number of threads on every machine."""
+    for name in UNSET:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(NUM_THREADS)
+
+
+@pytest.fixture(scope="session")
+def starter() -> Path:
+    """Folder of the starter base; made in TUNESMITH_HOME on first use, which takes a minute."""
+    from tunesmith.models.starter import ensure
+
+    return ensure()

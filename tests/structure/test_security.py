@@ -1,0 +1,136 @@
+"""What the package never does: run what came with data or with a model."""
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tunesmith.testing.source import Module, package_modules
+
+MODULES_NEVER = {
+    "pickle",
+    "_pickle",
+    "cloudpickle",
+    "dill",
+    "joblib",
+    "marshal",
+    "shelve",
+    "telnetlib",
+}
+BUILTINS_NEVER = {"eval", "exec", "compile"}
+CALLS_NEVER = {
+    "torch.load",
+    "torch.hub.load",
+    "yaml.load",
+    "yaml.load_all",
+    "yaml.full_load",
+    "yaml.unsafe_load",
+    "os.system",
+    "os.popen",
+    "subprocess.getoutput",
+    "tempfile.mktemp",
+}
+TRUE_NEVER = {"trust_remote_code", "shell", "allow_pickle"}
+FALSE_NEVER = {"weights_only", "use_safetensors", "safe_serialization", "verify"}
+
+
+def dangers(module: Module) -> Iterator[str]:
+    """Each forbidden import, call and argument of a file, as `file:line: what`."""
+    origins = _origins(module.tree)
+    for line, name in module.imports():
+        parts = name.split(".")
+        if parts[0] in MODULES_NEVER or name in CALLS_NEVER:
+            yield f"{module.path}:{line}: import {name}"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call):
+            yield from (f"{module.path}:{node.lineno}: {what}" for what in _calls(node, origins))
+        elif isinstance(node, ast.Dict):
+            yield from (f"{module.path}:{node.lineno}: {what}" for what in _literals(node))
+
+
+def _calls(node: ast.Call, origins: dict[str, str]) -> Iterator[str]:
+    name = _dotted(node.func)
+    first, _, rest = name.partition(".")
+    full = f"{origins.get(first, first)}{'.' if rest else ''}{rest}"
+    if full in BUILTINS_NEVER or full in CALLS_NEVER:
+        yield f"{full}()"
+    for keyword in node.keywords:
+        if keyword.arg is not None and _is_wrong(keyword.arg, keyword.value):
+            yield f"{keyword.arg}={ast.unparse(keyword.value)}"
+
+
+def _literals(node: ast.Dict) -> Iterator[str]:
+    """The same arguments written as a mapping that may be passed on with `**`."""
+    for key, value in zip(node.keys, node.values, strict=True):
+        if isinstance(key, ast.Constant) and _is_wrong(str(key.value), value):
+            yield f"{key.value}: {ast.unparse(value)}"
+
+
+def _is_wrong(argument: str, value: ast.expr) -> bool:
+    """Anything but the literal safe value is wrong: a variable may hold either."""
+    constant = value.value if isinstance(value, ast.Constant) else None
+    unsafe = argument in TRUE_NEVER and constant is not False
+    return unsafe or (argument in FALSE_NEVER and constant is False)
+
+
+def _origins(tree: ast.Module) -> dict[str, str]:
+    """Local name -> dotted origin, for names that an import renames."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {a.asname: a.name for a in node.names if a.asname}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+    return found
+
+
+def _dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        inner = _dotted(node.value)
+        return f"{inner}.{node.attr}" if inner else ""
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def test_nothing_forbidden_in_the_package() -> None:
+    found = [danger for module in package_modules() for danger in dangers(module)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "def f():\n    from joblib import load",
+        "import torch\ntorch.load(p, weights_only=True)",
+        "import torch as t\nt.load(p)",
+        "from torch import load",
+        "import yaml\nyaml.load(text, Loader=yaml.SafeLoader)",
+        "eval('1')",
+        "exec(code)",
+        "AutoModel.from_pretrained(p, trust_remote_code=True)",
+        "AutoModel.from_pretrained(p, trust_remote_code=flag)",
+        "options = {'trust_remote_code': True}",
+        "subprocess.run(c, shell=True)",
+        "numpy.load(p, allow_pickle=True)",
+        "import os\nos.system('x')",
+        "AutoModel.from_pretrained(p, use_safetensors=False)",
+    ],
+)
+def test_a_danger_is_found(source: str) -> None:
+    assert len(list(dangers(Module("a.py", source)))) >= 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import re\nre.compile('a')",
+        "model.eval()",
+        "import json\njson.load(f)",
+        "import yaml\nyaml.safe_load(text)",
+        "AutoModel.from_pretrained(p, trust_remote_code=False)",
+        "subprocess.run(c, shell=False)",
+        "from tunesmith.models.load import load\nload(p)",
+    ],
+)
+def test_the_harmless_passes(source: str) -> None:
+    assert list(dangers(Module("a.py", source))) == []
