@@ -1,8 +1,9 @@
 """Talks to a base or to a trained model: messages in, text out."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,18 @@ class Speaker:
         tokenizer: Its tokenizer.
         stop_ids: Tokens that end an answer.
         adapter: The PEFT model around it, if any.
+        system: The system message that all rows of the run had; None for a base.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     stop_ids: frozenset[int]
     adapter: PeftModel | None = None
+    system: str | None = None
+
+    def opening(self) -> list[dict[str, str]]:
+        """What a conversation begins with, so that the model sees what it was trained with."""
+        return [{"role": "system", "content": self.system}] if self.system else []
 
     def answer(self, prompts: Sequence[Messages], max_new_tokens: int) -> list[str]:
         """Greedy answers to several conversations at once."""
@@ -109,8 +116,9 @@ def _of_base(name: str, revision: str | None, dtype: torch.dtype) -> Speaker:
 def _of_run(folder: RunFolder) -> Speaker:
     recipe = from_dict(read_yaml(folder.recipe), str(folder.recipe))
     dtype = DTYPES[recipe.train.precision]
+    system = _system(folder)
     if folder.model.is_dir():
-        return _of_base(str(folder.model), None, dtype)
+        return replace(_of_base(str(folder.model), None, dtype), system=system)
     if not folder.adapter.is_dir():
         raise CommandError(
             str(folder.path),
@@ -120,4 +128,10 @@ def _of_run(folder: RunFolder) -> Speaker:
         )
     base = _of_base(recipe.model.base, recipe.model.revision, dtype)
     adapter = PeftModel.from_pretrained(base.model, folder.adapter).eval()
-    return Speaker(base.model, base.tokenizer, base.stop_ids, adapter)
+    return Speaker(base.model, base.tokenizer, base.stop_ids, adapter, system)
+
+
+def _system(folder: RunFolder) -> str | None:
+    if not folder.report_json.is_file():
+        return None
+    return json.loads(folder.report_json.read_text(encoding="utf-8"))["data"].get("system")

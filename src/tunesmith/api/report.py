@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tunesmith.api.session import Session
+from tunesmith.data.system import common_system
 from tunesmith.engine.best import within
 from tunesmith.evaluate.statistics import paired_bootstrap
 from tunesmith.export.artefact import Artefact
@@ -49,7 +50,10 @@ def assemble(
             - (0 if session.learner.adapter.TRAINS_BASE else attached.num_trained),
         },
         "data": _data(session),
-        "contract": [asdict(check) for check in session.rows.checks],
+        "contract": [
+            {"check": c.name, "ok": c.ok, "figure": c.figure, "says": c.says}
+            for c in session.rows.checks
+        ],
         "task": tasks[0] if tasks else None,
         "tasks": tasks,
         "eval_loss": _heldout(before, after),
@@ -175,6 +179,7 @@ def _data(session: Session) -> dict[str, Any]:
         "dropped": sum(part.dropped for part in parts),
         "truncated": sum(part.truncated for part in parts),
         "skipped": sum(part.skipped for part in parts),
+        "system": common_system(session.recipe.data.train_sources),
         "shapes": {path: shape for part in parts for path, shape in part.shapes.items()},
         "sha256": session.rows.sha256,
         "bad_rows": [

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,7 @@ class Run:
         Returns:
             One text for one message, a list for a list.
         """
-        several = [prompts] if isinstance(prompts, str) else list(prompts)
-        asked = [[{"role": "user", "content": p}] if isinstance(p, str) else p for p in several]
-        answers = self.speaker.answer(asked, max_new_tokens)
-        return answers[0] if isinstance(prompts, str) else answers
+        return _answer(self.speaker, prompts, max_new_tokens)
 
     def export(self, to: str = "merged", path: str | Path | None = None) -> Path:
         """Write weights for another program.
@@ -118,7 +115,10 @@ class Run:
         """Token ids of held-out prompts, or of a few general questions."""
         rows = json.loads(self.folder.samples.read_text()) if self.folder.samples.is_file() else []
         asked = [row["prompt"] for row in rows] or list(PROMPTS)
-        return [self.speaker.ids([{"role": "user", "content": text}]) for text in asked[:4]]
+        opening = self.speaker.opening()
+        return [
+            self.speaker.ids([*opening, {"role": "user", "content": text}]) for text in asked[:4]
+        ]
 
 
 def export(run: str | Path, to: str = "merged", path: str | Path | None = None) -> Path:
@@ -130,9 +130,21 @@ def generate(
     name: str, prompts: str | Sequence[str | Messages], max_new_tokens: int = 256
 ) -> str | list[str]:
     """Greedy answers of a run, or of a base by its name."""
+    return _answer(open_speaker(name), prompts, max_new_tokens)
+
+
+def _answer(
+    speaker: Speaker, prompts: str | Sequence[str | Messages], max_new_tokens: int
+) -> str | list[str]:
+    """A text alone is a user message, behind the system message that the run was trained with."""
     several = [prompts] if isinstance(prompts, str) else list(prompts)
-    asked = [[{"role": "user", "content": p}] if isinstance(p, str) else p for p in several]
-    answers = open_speaker(name).answer(asked, max_new_tokens)
+    asked = [
+        [*speaker.opening(), {"role": "user", "content": prompt}]
+        if isinstance(prompt, str)
+        else prompt
+        for prompt in several
+    ]
+    answers = speaker.answer(asked, max_new_tokens)
     return answers[0] if isinstance(prompts, str) else answers
 
 

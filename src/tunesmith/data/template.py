@@ -168,8 +168,9 @@ class Renderer:
         else:
             text = self._chat.whole(content)
             prompts = [self._chat.prompt(content, turn.index) for turn in turns]
-            check_nothing_lost(content, text, [turn.index for turn in turns])
         ids, starts = align(self._ids, self.tokenizer, text, prompts)
+        if self._chat is not None:
+            check_nothing_lost(content, text, [turn.index for turn in turns])
         ends = answer_ends(ids, starts, self.stop_ids)
         if ends[-1] is None:
             # Without it the model would never learn to stop.

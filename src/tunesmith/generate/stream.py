@@ -70,7 +70,9 @@ class Draw:
         """(B,) int64 token ids."""
         if self._sampling.temperature == 0.0:
             return torch.argmax(logits_BV, dim=-1)
-        scaled_BV = logits_BV.double() / self._sampling.temperature
+        # Seen from the best logit, so that a very low temperature overflows for the others alone.
+        below_BV = logits_BV.double() - logits_BV.amax(dim=-1, keepdim=True)
+        scaled_BV = below_BV / self._sampling.temperature
         probabilities_BV = nucleus(torch.softmax(scaled_BV, dim=-1), self._sampling.top_p)
         return torch.multinomial(probabilities_BV, 1, generator=self._generator).squeeze(1)
 

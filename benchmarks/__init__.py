@@ -1,0 +1,1 @@
+"""Measurements of Tunesmith; each module is run with `python -m benchmarks.<name>`."""

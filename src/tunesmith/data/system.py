@@ -1,0 +1,32 @@
+"""The system message that a data set was written with, so that a chat can begin with it too."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+from tunesmith.data.reading import read_file
+from tunesmith.data.row import Conversation, RowProblem
+from tunesmith.data.section import Source
+
+LOOKED_AT = 200
+"""Rows of each file that are looked at: enough to tell a fixed message from varied ones."""
+
+
+def common_system(files: Sequence[Source]) -> str | None:
+    """The one system message that the first rows of all files share; None when they differ."""
+    found = set()
+    for file in files:
+        for row in islice(read_file(file.path, file.format, _pass), LOOKED_AT):
+            found.add(_system(row.content))
+            if len(found) > 1:
+                return None
+    return found.pop() if found else None
+
+
+def _system(content: object) -> str | None:
+    if not isinstance(content, Conversation) or content.messages[0].role != "system":
+        return None
+    return content.messages[0].content
+
+
+def _pass(source: str, number: int, problem: RowProblem) -> None:
+    """Bad rows were dealt with when the examples were made."""
