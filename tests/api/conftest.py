@@ -44,9 +44,7 @@ def recipe_data(tiny_folder, rows, tmp_path, monkeypatch):
         },
         "evaluate": {
             "every": 5,
-            "tasks": [
-                {"path": str(rows), "grader": "exact", "max_new_tokens": 4, "limit": 4}
-            ],
+            "tasks": [{"path": str(rows), "grader": "exact", "max_new_tokens": 4, "limit": 4}],
             "probes": [],
         },
         "checkpoint": {"every": 1, "keep": 3},

@@ -79,8 +79,9 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(make, tmp_path):
     whole = train(_with_dir(data, tmp_path / "whole"))
     path = tmp_path / "recipe.yaml"
     path.write_text(to_yaml(_with_dir(data, tmp_path / "killed")))
-    _kill_at_step([sys.executable, "-m", "tunesmith.cli.main", "train", str(path)],
-                  tmp_path / "killed", 7)
+    _kill_at_step(
+        [sys.executable, "-m", "tunesmith.cli.main", "train", str(path)], tmp_path / "killed", 7
+    )
     run = resume(tmp_path / "killed")
     assert run.report["artefact"]["sha256"] == whole.report["artefact"]["sha256"]
     assert Timeline.read(run.folder.events).started[1]["resumed_from"] >= 6
@@ -137,7 +138,9 @@ def test_an_observer_that_breaks_is_dropped_and_named(make):
 
 def test_divergence_fails_the_run_and_names_the_rows(make):
     with pytest.raises(RunError) as caught:
-        train(make(train__learning_rate=1e30, train__clip=None, train__warmup=0, adapter__dropout=0.0))
+        train(
+            make(train__learning_rate=1e30, train__clip=None, train__warmup=0, adapter__dropout=0.0)
+        )
     assert "rows.jsonl:" in str(caught.value)
     assert caught.value.exit_code == 3
 

@@ -1,5 +1,11 @@
 """Files to rows: one shape a file, and what becomes of the rows that differ."""
 
+import csv
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tunesmith.data.reading import read_file
@@ -34,7 +40,9 @@ def test_mixed_shapes_are_refused_even_where_bad_rows_are_skipped(write_rows) ->
 
 
 def test_no_shape_is_an_error_with_the_place(write_rows) -> None:
-    with pytest.raises(DataError, match=r"rows\.csv: row 1: got the keys 'mr', 'ref'; expected the"):
+    with pytest.raises(
+        DataError, match=r"rows\.csv: row 1: got the keys 'mr', 'ref'; expected the"
+    ):
         list(read_file(write_rows("mr,ref\na,b\n", "rows.csv")))
 
 
@@ -56,3 +64,44 @@ def test_a_shape_that_is_named_is_the_one_that_is_read(write_rows) -> None:
         list(read_file(path, "chat"))
     with pytest.raises(RecipeError, match="got 'prose'; expected one of alpaca, chat"):
         list(read_file(path, "prose"))
+
+
+CHAT = [
+    {
+        "messages": [
+            {"role": "user", "content": "q, \u00e9"},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"name": "f", "arguments": "{}"}],
+            },
+            {"role": "tool", "content": "3"},
+            {"role": "assistant", "content": 'say "a"\n'},
+        ],
+        "tools": [{"name": "f"}],
+    },
+    {"messages": [{"role": "user", "content": "r"}, {"role": "assistant", "content": "b"}]},
+]
+ALPACA = [
+    {"instruction": "i, j", "input": "", "output": "o\no"},
+    {"instruction": "i", "input": "k", "output": "1"},
+]
+
+
+@pytest.mark.parametrize("rows", [CHAT, ALPACA, [{"text": "t"}] * 3, [PAIR] * 2])
+@pytest.mark.parametrize("kind", ["json", "csv", "parquet"])
+def test_all_kinds_of_file_say_the_same(write_rows, tmp_path: Path, rows: list, kind: str) -> None:
+    path = tmp_path / f"other.{kind}"
+    if kind == "json":
+        path.write_text(json.dumps(rows, indent=1))
+    elif kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            for row in rows:
+                cells = {k: v if isinstance(v, str) else json.dumps(v) for k, v in row.items()}
+                writer.writerow(cells)
+    expected = [(row.content, row.shape) for row in read_file(write_rows(rows))]
+    assert [(row.content, row.shape) for row in read_file(path)] == expected

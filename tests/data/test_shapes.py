@@ -87,7 +87,10 @@ def test_chat_reads_roles_weights_tools_and_parts() -> None:
     row = {
         "messages": [
             {"role": "developer", "content": "s"},
-            {"role": "user", "content": [{"type": "text", "text": "q"}, {"type": "text", "text": "r"}]},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "q"}, {"type": "text", "text": "r"}],
+            },
             {"role": "assistant", "content": None, "tool_calls": [{"id": "1", **CALL}]},
             {"role": "tool", "content": "3", "tool_call_id": "1", "name": "add"},
             {"role": "assistant", "content": "a", "weight": 0},
@@ -111,7 +114,11 @@ def test_chat_reads_roles_weights_tools_and_parts() -> None:
 
 
 def test_chat_reads_the_older_functions_and_json_in_a_cell() -> None:
-    call = {"role": "assistant", "content": None, "function_call": {"name": "add", "arguments": "{}"}}
+    call = {
+        "role": "assistant",
+        "content": None,
+        "function_call": {"name": "add", "arguments": "{}"},
+    }
     row = {"messages": json.dumps([USER, call]), "functions": [{"name": "add", "parameters": {}}]}
     conversation = read(row)
     assert conversation.tools == (TOOL,)

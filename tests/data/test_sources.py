@@ -85,7 +85,7 @@ def test_parquet_leaves_out_keys_without_a_value(tmp_path: Path) -> None:
 
 def test_a_missing_file_names_the_one_that_was_perhaps_meant(write_rows) -> None:
     path = write_rows([{"a": 1}], "train.jsonl")
-    with pytest.raises(DataError, match="trian.jsonl: got no such file; expected a .jsonl") as got:
+    with pytest.raises(DataError, match=r"trian\.jsonl: got no such file; expected a \.") as got:
         values(path.with_name("trian.jsonl"))
     assert got.value.hint == "did you mean train.jsonl?"
 

@@ -162,9 +162,7 @@ def bytes_and(
 
 def bos_tokenizer(template: str | None) -> PreTrainedTokenizerFast:
     """Bytes, with a BOS (256) that the tokenizer adds by itself, and an end (257)."""
-    return bytes_and(
-        ["<s>", "</s>"], [], bos_token="<s>", eos_token="</s>", chat_template=template
-    )
+    return bytes_and(["<s>", "</s>"], [], bos_token="<s>", eos_token="</s>", chat_template=template)
 
 
 def test_a_bos_that_the_tokenizer_adds_comes_once() -> None:
@@ -251,6 +249,19 @@ def test_a_template_that_strips_history_is_refused_with_a_way_out(make_renderer)
         make_renderer(STRIPS_THINKING, train_on="all").encode(row)
 
 
+def test_a_template_that_adds_to_the_last_answer_alone_is_refused_too(make_renderer) -> None:
+    # Qwen3 writes an empty <think> part, but only into the last answer.
+    adds = STRIPS_THINKING.replace(
+        "{{ c }}", "{{ '<think></think>' if m.role == 'assistant' and loop.last else '' }}{{ c }}"
+    )
+    with pytest.raises(RowProblem, match="changes earlier turns when later ones are added") as got:
+        make_renderer(adds).encode(TWO)
+    assert "message 2: inference would see '<think></think>a" in got.value.got
+    assert "train_on: last" in got.value.hint
+    last = make_renderer(adds, train_on="last")
+    assert trained_text(last, last.encode(TWO)) == ["<think></think>bc<|im_end|>"]
+
+
 def test_a_template_that_strips_history_trains_the_last_answer(make_renderer) -> None:
     renderer = make_renderer(STRIPS_THINKING, train_on="last")
     row = talk(("user", "q"), ("assistant", "<think>x</think>a"), *TWO.messages[2:])
@@ -300,7 +311,8 @@ def test_the_stop_token_in_an_answer_is_refused(renderer: Renderer) -> None:
     ("template", "row", "lost"),
     [
         (
-            "{% for m in messages %}{% if m.role != 'system' %}<|im_start|>{{ m.content }}<|im_end|>"
+            "{% for m in messages %}{% if m.role != 'system' %}<|im_start|>{{ m.content }}"
+            "<|im_end|>"
             "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}",
             talk(("system", "be kind"), ("user", "q"), ("assistant", "a")),
             "the system message 1",
@@ -312,13 +324,20 @@ def test_the_stop_token_in_an_answer_is_refused(renderer: Renderer) -> None:
             talk(("user", "q"), Message("assistant", "a", reasoning="since")),
             "the reasoning of the assistant message 2",
         ),
+        # The name of the tool stands in the text, but not in the answer.
+        (
+            TOOLS.replace("{{ c.function | tojson }}", ""),
+            talk(("user", "q"), Message("assistant", "", (CALL,)), tools=(TOOL,)),
+            "the call of 'add' in the assistant message 2",
+        ),
         (
             TOOLS.replace("{{ m.content }}", "{{ '' if m.tool_calls else m.content }}"),
             talk(("user", "q"), Message("assistant", "I look.", (CALL,)), tools=(TOOL,)),
             "the assistant message 2",
         ),
         (
-            "{% for m in messages %}{% if m.role != 'tool' %}<|im_start|>{{ m.role }}{{ m.content }}"
+            "{% for m in messages %}{% if m.role != 'tool' %}"
+            "<|im_start|>{{ m.role }}{{ m.content }}"
             "<|im_end|>{% endif %}{% endfor %}"
             "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}",
             talk(("user", "q"), ("assistant", "a"), ("tool", "42"), ("assistant", "b")),
@@ -335,7 +354,7 @@ def test_a_template_that_drops_what_the_row_says_is_refused(
 
 def test_a_template_that_refuses_the_turns_is_quoted(make_renderer) -> None:
     refuses = "{{ raise_exception('no system please') }}"
-    with pytest.raises(RowProblem, match="the chat template refuses.*no system please"):
+    with pytest.raises(RowProblem, match=r"the chat template refuses.*no system please"):
         make_renderer(refuses).encode(ONE)
 
 
@@ -353,6 +372,15 @@ def test_tools_and_calls_reach_the_template_as_objects(make_renderer) -> None:
     ended = Conversation(row.messages[:2], row.tools)
     assert renderer.reference(ended) == call
     assert json.dumps(TOOL) in renderer.tokenizer.decode(renderer.prompt(row))
+
+
+def test_a_template_that_adds_arguments_to_a_text_gets_them_as_json(make_renderer) -> None:
+    renderer = make_renderer(
+        TOOLS.replace("{{ c.function | tojson }}", "{{ c.function.name + c.function.arguments }}")
+    )
+    row = talk(("user", "q"), Message("assistant", "", (CALL,)), tools=(TOOL,))
+    expected = ['<call>add{"a": 1}</call><|im_end|>']
+    assert trained_text(renderer, renderer.encode(row)) == expected
 
 
 def test_a_template_cannot_reach_beyond_its_text(make_renderer) -> None:

@@ -43,7 +43,9 @@ def test_same_seed_same_tokens_other_seed_others(model):
 
 @pytest.mark.parametrize("sampling", [Sampling(1e-300), Sampling(1.0, 1e-9), Sampling(0.0, 0.5, 9)])
 def test_no_heat_or_no_nucleus_is_greedy(model, sampling):
-    assert list(stream(model, PROMPT, options(), sampling)) == list(stream(model, PROMPT, options()))
+    assert list(stream(model, PROMPT, options(), sampling)) == list(
+        stream(model, PROMPT, options())
+    )
 
 
 def test_the_answer_ends_where_the_positions_end(model):

@@ -28,10 +28,13 @@ def _gradients(model, ids):
     return loss.detach(), [p.grad.clone() for p in model.parameters() if p.requires_grad]
 
 
-@pytest.mark.parametrize(("dtype", "rtol", "atol"), [
-    (torch.float32, 1e-4, 1e-6),
-    (torch.bfloat16, 0.1, 2e-2),
-])
+@pytest.mark.parametrize(
+    ("dtype", "rtol", "atol"),
+    [
+        (torch.float32, 1e-4, 1e-6),
+        (torch.bfloat16, 0.1, 2e-2),
+    ],
+)
 def test_loss_and_gradients_equal_peft(dtype, rtol, atol):
     model = _adapted(dtype)
     ids = torch.randint(0, 256, (2, 20))

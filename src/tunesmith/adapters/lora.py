@@ -75,13 +75,12 @@ def write(attached: Attached, folder: Path, base_id: str) -> None:
     for peft_config in writer.peft_config.values():
         peft_config.base_model_name_or_path = base_id
         peft_config.inference_mode = True
-    writer.save_pretrained(folder)
+    # Left to itself, PEFT asks the hub about the base to decide on embeddings.
+    writer.save_pretrained(folder, save_embedding_layers=False)
 
 
 def _attached(model: PreTrainedModel, peft_model: PeftModel) -> Attached:
-    adapted = {
-        name for name, module in model.named_modules() if isinstance(module, LoraLayer)
-    }
+    adapted = {name for name, module in model.named_modules() if isinstance(module, LoraLayer)}
     inside = tuple(f"{name}." for name in adapted)
     return Attached(
         model=model,

@@ -4,8 +4,9 @@ Each verb reads the recipe, builds the parts and calls the room that does the wo
 room except `serve` and `cli`.
 """
 
+from tunesmith.api.evaluate import evaluate
 from tunesmith.api.plan import plan
-from tunesmith.api.run import Run, evaluate, export, generate
+from tunesmith.api.run import Run, export, generate
 from tunesmith.api.train import resume, train
 
 __all__ = ["Run", "evaluate", "export", "generate", "plan", "resume", "train"]

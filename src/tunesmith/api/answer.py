@@ -11,10 +11,10 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunesmith.api.resolve import device
 from tunesmith.config.yaml_file import read_yaml
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.precision import resolve as resolve_precision
-from tunesmith.api.resolve import device
 from tunesmith.errors import CommandError
 from tunesmith.generate.generate import generate
 from tunesmith.generate.options import GREEDY, GenerateOptions, Sampling
@@ -52,9 +52,12 @@ class Speaker:
 
     def answer(self, prompts: Sequence[Messages], max_new_tokens: int) -> list[str]:
         """Greedy answers to several conversations at once."""
-        ids = [self.ids(messages) for messages in prompts]
+        return self.texts([self.ids(messages) for messages in prompts], max_new_tokens)
+
+    def texts(self, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
+        """Greedy answers to prompts that are token ids already."""
         options = GenerateOptions(max_new_tokens, self.stop_ids, self._pad)
-        return [self._text(tokens) for tokens in generate(self.model, ids, options)]
+        return [self._text(tokens) for tokens in generate(self.model, prompts, options)]
 
     def stream(
         self, messages: Messages, max_new_tokens: int, sampling: Sampling = GREEDY

@@ -11,11 +11,12 @@ from torch.optim import Optimizer
 from tunesmith.adapters import base as adapters
 from tunesmith.adapters.base import Attached
 from tunesmith.api.resolve import device
+from tunesmith.config.home import home
 from tunesmith.data.contract import Check, check, require
 from tunesmith.data.loader import Loader
 from tunesmith.data.order import Schedule
-from tunesmith.data.section import Source
 from tunesmith.data.prepared import Prepared
+from tunesmith.data.section import Source
 from tunesmith.data.store import PrepareOptions, prepare
 from tunesmith.data.template import Renderer
 from tunesmith.engine import optimizer
@@ -29,7 +30,6 @@ from tunesmith.models.load import load
 from tunesmith.models.policy import Policy
 from tunesmith.models.resolve import resolve as find
 from tunesmith.recipe import Recipe
-from tunesmith.config.home import home
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,12 @@ def build_base(recipe: Recipe) -> Base:
     """Find and load the base; fp32 where the adapter trains the base's own weights."""
     adapter = adapters.load(recipe.adapter.name)
     dtype = recipe.train.precision if recipe.model.dtype == "auto" else recipe.model.dtype
-    base = load(find(recipe.model.base, recipe.model.revision), DTYPES[
-        "fp32" if adapter.TRAINS_BASE else dtype
-    ])
+    if recipe.model.quantize != "none":
+        raise RecipeError("model.quantize", got=recipe.model.quantize, expected="none")
+    base = load(
+        find(recipe.model.base, recipe.model.revision),
+        DTYPES["fp32" if adapter.TRAINS_BASE else dtype],
+    )
     longest = base.model.config.max_position_embeddings
     if recipe.data.max_tokens > longest:
         raise RecipeError(

@@ -93,8 +93,9 @@ def _over_budget(session: Session) -> RunError:
     )
     return RunError(
         "evaluate.forgetting_budget",
-        got=f"no checkpoint within {budget} nats; the nearest has {found[0]:.4f}" if found else
-        "no measure of forgetting",
+        got=f"no checkpoint within {budget} nats; the nearest has {found[0]:.4f}"
+        if found
+        else "no measure of forgetting",
         expected=f"a KL from the base of at most {budget}",
         hint="lower train.learning_rate or adapter.rank, train less, or raise the budget",
     )

@@ -65,7 +65,8 @@ def require_same(folder: RunFolder, now: dict[str, Any]) -> list[str]:
                 hint="bring the files back, or start a new run with tunesmith train",
             )
     return differences(
-        {k: before[k] for k in ("versions", "machine")}, {k: now[k] for k in ("versions", "machine")}
+        {k: before[k] for k in ("versions", "machine")},
+        {k: now[k] for k in ("versions", "machine")},
     )
 
 

@@ -68,9 +68,8 @@ def assemble(
         },
         "fit": asdict(session.fit),
         "checkpoint": {"best_step": step, "last_step": session.parts.loader.num_steps},
-        "artefact": artefact and {
-            "path": artefact.path.name, "sha256": artefact.sha256, "bytes": artefact.bytes
-        },
+        "artefact": artefact
+        and {"path": artefact.path.name, "sha256": artefact.sha256, "bytes": artefact.bytes},
         "certificate": certificate and asdict(certificate),
         "timings": _timings(timeline),
         "warnings": [record["message"] for record in timeline.warnings],
@@ -86,7 +85,7 @@ def samples(session: Session, step: int) -> list[dict[str, Any]]:
     task = session.evaluator.tasks[0]
     return [
         {
-            "prompt": task.questions[i],
+            "prompt": task.asked[i],
             "expected": task.references[i],
             "before": first["outputs"][i],
             "after": second["outputs"][i],
@@ -132,40 +131,36 @@ def _tasks(before: Details, after: Details) -> list[dict[str, Any]]:
 def _heldout(before: Details, after: Details) -> dict[str, Any] | None:
     if "heldout" not in before or "heldout" not in after:
         return None
-    counts = np.array(before["heldout"]["counts"])
-    old, new = np.array(before["heldout"]["sums"]), np.array(after["heldout"]["sums"])
+    old, new = before["heldout"], after["heldout"]
+    interval = paired_bootstrap(old["sums"], new["sums"], counts=old["counts"])
+    tokens = sum(old["counts"])
     return {
-        "before": old.sum() / counts.sum(),
-        "after": new.sum() / counts.sum(),
-        "interval": _per_token(old, new, counts),
+        "before": sum(old["sums"]) / tokens,
+        "after": sum(new["sums"]) / tokens,
+        "interval": [interval.low, interval.high],
     }
 
 
 def _forgetting(session: Session, step: int, before: Details, after: Details) -> Details | None:
-    if "forgetting" not in before or "forgetting" not in after:
+    """Of the first probe; prompts are resampled, their tokens stay together."""
+    if "probes" not in before or "probes" not in after:
         return None
-    old, new = before["forgetting"], after["forgetting"]
-    counts = np.array(new["counts"])
-    kl = np.array(new["kl_sums"])
-    loss_old, loss_new = np.array(old["loss_sums"]), np.array(new["loss_sums"])
+    name = session.recipe.evaluate.probes[0]
+    old, new = before["probes"][name], after["probes"][name]
+    counts, tokens = new["counts"], sum(new["counts"])
+    kl = paired_bootstrap(old["kl_sums"], new["kl_sums"], counts=counts)
+    change = paired_bootstrap(old["loss_sums"], new["loss_sums"], counts=counts)
     budget = session.recipe.evaluate.forgetting_budget
     evaluated = session.evaluator.history[step]
     return {
-        "kl": kl.sum() / counts.sum(),
-        "kl_interval": _per_token(np.zeros_like(kl), kl, counts),
-        "loss_before": loss_old.sum() / counts.sum(),
-        "loss_after": loss_new.sum() / counts.sum(),
-        "interval": _per_token(loss_old, loss_new, counts),
+        "kl": sum(new["kl_sums"]) / tokens,
+        "kl_interval": [kl.low, kl.high],
+        "loss_before": sum(old["loss_sums"]) / tokens,
+        "loss_after": sum(new["loss_sums"]) / tokens,
+        "interval": [change.low, change.high],
         "budget": budget,
         "within_budget": None if budget is None else within(evaluated, budget),
     }
-
-
-def _per_token(before: np.ndarray, after: np.ndarray, counts: np.ndarray) -> list[float]:
-    """95 % interval of the change per token; rows are resampled, their tokens stay together."""
-    scale = len(counts) / counts.sum()
-    interval = paired_bootstrap(before * scale, after * scale)
-    return [interval.low, interval.high]
 
 
 def _data(session: Session) -> dict[str, Any]:

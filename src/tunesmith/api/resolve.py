@@ -83,9 +83,7 @@ def _data(section: DataSection) -> DataSection:
 
 
 def _evaluate(section: EvaluateSection) -> EvaluateSection:
-    return _with(
-        section, tasks=[_with(task, path=_absolute(task.path)) for task in section.tasks]
-    )
+    return _with(section, tasks=[_with(task, path=_absolute(task.path)) for task in section.tasks])
 
 
 def _local(base: str) -> str:

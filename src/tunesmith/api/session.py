@@ -8,7 +8,7 @@ from typing import Any
 
 from tunesmith.api import build, lock
 from tunesmith.api.build import Learner, Rows
-from tunesmith.api.measures import build_heldout, build_probe, build_tasks
+from tunesmith.api.measures import Answers, build_heldout, build_probes, build_tasks
 from tunesmith.api.resolve import device
 from tunesmith.engine import fit
 from tunesmith.engine.best import best_step
@@ -18,9 +18,6 @@ from tunesmith.engine.loop import Parts
 from tunesmith.engine.observers import Observers
 from tunesmith.engine.saving import Saver
 from tunesmith.export.artefact import fingerprints
-from tunesmith.data.template import Renderer
-from tunesmith.generate.generate import generate
-from tunesmith.generate.options import GenerateOptions
 from tunesmith.methods import base as methods
 from tunesmith.models.base import Base
 from tunesmith.recipe import Recipe
@@ -70,20 +67,22 @@ def open_session(
     learner = build.build_learner(recipe, base)
     loader = build.build_loader(recipe, rows)
     _tell_plan(recipe, rows, learner, loader.num_steps, watch)
-    answer = _answers(recipe, base, learner, rows.renderer)
+    answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)
     watch.notice(Phase("measuring one step on the worst batch"))
-    loss = partial(
-        methods.load(recipe.method.name).loss, learner.policy, config=recipe.method
-    )
+    loss = partial(methods.load(recipe.method.name).loss, learner.policy, config=recipe.method)
     measured = fit.measure(
-        loader, loss, build.build_optimizer(recipe, learner), build.run_tokens(recipe, rows, loader), device()
+        loader,
+        loss,
+        build.build_optimizer(recipe, learner),
+        build.run_tokens(recipe, rows, loader),
+        device(),
     )
     evaluator = Evaluator(
         policy=learner.policy,
-        generate=answer,
+        generate=answers.texts,
         heldout=build_heldout(recipe, rows),
         tasks=tasks,
-        probe=build_probe(recipe, base, learner, answer, folder),
+        probes=build_probes(recipe, learner, answers, folder.probes),
         folder=folder.path / "evaluations",
         every=recipe.evaluate.every,
         num_steps=loader.num_steps,
@@ -125,20 +124,6 @@ def open_session(
     return Session(
         recipe, folder, watch, base, rows, learner, parts, evaluator, locked, measured, start
     )
-
-
-def _answers(
-    recipe: Recipe, base: Base, learner: Learner, renderer: Renderer
-) -> Callable[..., list[list[int]]]:
-    """Greedy answers of the model as it is at the time of the call."""
-
-    def answer(prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
-        options = GenerateOptions(
-            max_new_tokens, base.stop_ids, build.pad_id(renderer), recipe.evaluate.batch_rows
-        )
-        return generate(learner.attached.model, prompts, options)
-
-    return answer
 
 
 def _tell_contract(rows: Rows, watch: Observers) -> None:

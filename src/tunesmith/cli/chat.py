@@ -14,9 +14,7 @@ def run(
     message: Annotated[
         str | None, typer.Option("--message", "-m", help="One message instead of a conversation.")
     ] = None,
-    compare: Annotated[
-        str | None, typer.Option(help="base: answer with the base as well.")
-    ] = None,
+    compare: Annotated[str | None, typer.Option(help="base: answer with the base as well.")] = None,
     system: Annotated[
         str | None, typer.Option(help="System message; a run brings its own if its rows had one.")
     ] = None,

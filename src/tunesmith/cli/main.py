@@ -4,7 +4,6 @@ import os
 import sys
 import warnings
 
-import click
 import typer
 
 from tunesmith import __version__
@@ -57,12 +56,12 @@ def main() -> None:
     except TunesmithError as error:
         print_error(error, as_json="--json" in sys.argv)
         code = error.exit_code
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         code = error.exit_code
-    except click.ClickException as error:
-        error.show()
+    except typer.TyperException as error:
+        print(f"error: {error.format_message()}\nhint: tunesmith --help", file=sys.stderr)
         code = 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("stopped", file=sys.stderr)
         code = 130
     sys.exit(code if isinstance(code, int) else 0)

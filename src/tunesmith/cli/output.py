@@ -9,7 +9,8 @@ import typer
 from tunesmith.errors import TunesmithError
 
 Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on standard output, all else on stderr.")
+    bool,
+    typer.Option("--json", help="Print one JSON object on standard output, all else on stderr."),
 ]
 Recipe = Annotated[str, typer.Argument(help="Path of a recipe (YAML).")]
 Overrides = Annotated[

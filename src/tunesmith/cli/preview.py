@@ -16,7 +16,8 @@ def run(
 ) -> None:
     """Render and tokenise rows exactly as training would, and show what is trained."""
     from tunesmith.api.preview import preview
-    from tunesmith.cli.show_rows import RowView, preview as show
+    from tunesmith.cli.show_rows import RowView
+    from tunesmith.cli.show_rows import preview as show
 
     shown = preview(recipe, overrides or (), rows, first)
     if json:

@@ -66,7 +66,9 @@ def _recipe_error(
     if problem["type"] == "missing":
         return RecipeError(place, got="nothing", expected="a value: this key is needed")
     if problem["type"] == "value_error":
-        return RecipeError(place, got=_show(problem["input"]), expected=str(problem["ctx"]["error"]))
+        return RecipeError(
+            place, got=_show(problem["input"]), expected=str(problem["ctx"]["error"])
+        )
     return RecipeError(place, got=_show(problem["input"]), expected=_expected(problem))
 
 

@@ -23,7 +23,10 @@ class _StrictLoader(yaml.SafeLoader):
         if self.check_event(yaml.events.AliasEvent):
             event = self.peek_event()
             raise yaml.constructor.ConstructorError(
-                None, None, f"an alias (*{event.anchor}), which recipes do not use", event.start_mark
+                None,
+                None,
+                f"an alias (*{event.anchor}), which recipes do not use",
+                event.start_mark,
             )
         return super().compose_node(parent, index)
 

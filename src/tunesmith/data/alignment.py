@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from tunesmith.data.chat_text import LAST_HINT
 from tunesmith.data.row import RowProblem, show
-
-LAST_HINT = "set data.train_on: last, which trains the last answer of each row alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +88,37 @@ def _check_prefixes(text: str, prompts: Sequence[str]) -> None:
     for number, prompt in enumerate(prompts, 1):
         if text.startswith(prompt):
             continue
-        at = common_length(prompt, text)
-        seen, trained = show(prompt[at : at + 40]), show(text[at : at + 40])
         if number < len(prompts):
-            raise RowProblem(
-                "a chat template that changes earlier turns when later ones are added "
-                f"(before answer {number} inference would see {seen}, training {trained})",
-                "the prompt of each trained answer to be a prefix of the text trained on",
-                LAST_HINT,
-            )
+            raise changes_earlier(prompt, text, f"answer {number}")
+        seen, trained = _difference(prompt, text)
         raise RowProblem(
             "a chat template that opens an answer otherwise than it writes one "
             f"(inference would see {seen}, training {trained})",
             "the prompt of the last answer to be a prefix of the text trained on",
-            "write the answer as the template expects it, for example with its <think> part",
+            "write the answer as the template expects it, for example with its <think> part, "
+            "or use a base with another template",
         )
 
 
-def common_length(left: str, right: str) -> int:
-    """Length of the common beginning of two texts."""
-    if right.startswith(left):
-        return len(left)
+def changes_earlier(alone: str, inside: str, what: str) -> RowProblem:
+    """The problem of a template that writes a turn otherwise once others follow it.
+
+    Args:
+        alone: The text while nothing follows.
+        inside: The text of the whole row, from the same place.
+        what: Names the turn.
+    """
+    seen, trained = _difference(alone, inside)
+    return RowProblem(
+        "a chat template that changes earlier turns when later ones are added "
+        f"({what}: inference would see {seen}, training {trained})",
+        "the prompt and the text of each trained answer as inference sees them",
+        LAST_HINT,
+    )
+
+
+def _difference(left: str, right: str) -> tuple[str, str]:
+    """Both texts from where they part, cut for a message."""
     shorter = min(len(left), len(right))
-    return next((i for i in range(shorter) if left[i] != right[i]), shorter)
+    at = next((i for i in range(shorter) if left[i] != right[i]), shorter)
+    return show(left[at : at + 40]), show(right[at : at + 40])

@@ -5,13 +5,15 @@ else's program, and must not reach past its own text.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.data.row import Conversation, Message, RowProblem, show
 
+LAST_HINT = "set data.train_on: last, which trains the last answer of each row alone"
 SKIP_HINT = "use a base whose template writes it, or set data.on_bad_row: skip"
 
 
@@ -40,13 +42,13 @@ class ChatText:
     def _render(self, conversation: Conversation, end: int, opened: bool) -> str:
         """Raises RowProblem where the template refuses the turns."""
         messages = [message.as_dict() for message in conversation.messages[:end]]
+        tools = list(conversation.tools) or None
         try:
-            return self._tokenizer.apply_chat_template(
-                messages,
-                tools=list(conversation.tools) or None,
-                tokenize=False,
-                add_generation_prompt=opened,
-            )
+            try:
+                return self._apply(messages, tools, opened)
+            except TypeError:
+                # Some templates add the arguments of a call to a text: they want JSON, not objects.
+                return self._apply(_with_json_arguments(messages), tools, opened)
         except (TemplateError, TypeError, ValueError, KeyError) as error:
             raise RowProblem(
                 f"turns that the chat template refuses ({show(str(error), 200)})",
@@ -54,39 +56,60 @@ class ChatText:
                 "see the model card of the base for the roles and orders it knows",
             ) from error
 
+    def _apply(self, messages: list[dict], tools: list[dict] | None, opened: bool) -> str:
+        return self._tokenizer.apply_chat_template(
+            messages, tools=tools, tokenize=False, add_generation_prompt=opened
+        )
 
-def check_nothing_lost(conversation: Conversation, text: str, answers: Iterable[int]) -> None:
+
+def _with_json_arguments(messages: list[dict]) -> list[dict]:
+    """The messages with the arguments of tool calls as JSON text."""
+
+    def text_call(call: dict) -> dict[str, Any]:
+        arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+        return {**call, "function": {**call["function"], "arguments": arguments}}
+
+    return [
+        {**message, "tool_calls": [text_call(call) for call in message["tool_calls"]]}
+        if "tool_calls" in message
+        else message
+        for message in messages
+    ]
+
+
+def check_nothing_lost(conversation: Conversation, text: str, answers: Mapping[int, str]) -> None:
     """Checks that the rendered text holds what the row says.
 
     Args:
         conversation: The row.
         text: All its turns, rendered.
-        answers: Indexes of the assistant messages that must be there in full. Others may be
-            shortened: some templates leave the reasoning of earlier turns out.
+        answers: By index, the text of the assistant messages that must be there in full, each cut
+            out where it stands. Others may be shortened: some templates leave the reasoning of
+            earlier turns out.
 
     Raises:
         RowProblem: The template left out a message, a tool call or a tool.
     """
-    in_full = set(answers)
     for index, message in enumerate(conversation.messages):
         what = f"the {message.role} message {index + 1}"
-        if message.role in ("system", "user") or index in in_full:
-            _require(message.content, text, what)
         if message.role == "tool":
-            _require_either((message.content, _quoted(message.content)), text, what)
-        if index in in_full:
-            _require(message.reasoning, text, f"the reasoning of {what}")
-            _check_calls(message, text, what)
+            _require((message.content, _quoted(message.content)), text, what)
+        elif message.role != "assistant":
+            _require((message.content,), text, what)
+        elif index in answers:
+            _check_answer(message, answers[index], what)
     for tool in conversation.tools:
         name = tool["function"]["name"]
-        _require(name, text, f"the tool {show(name)}")
+        _require((name,), text, f"the tool {show(name)}")
 
 
-def _check_calls(message: Message, text: str, what: str) -> None:
-    """Raises when the name of a called tool is not in the text."""
+def _check_answer(message: Message, text: str, what: str) -> None:
+    """Raises when an answer that is trained is not there in full."""
+    _require((message.content,), text, what)
+    _require((message.reasoning,), text, f"the reasoning of {what}")
     for call in message.tool_calls:
         name = call["function"]["name"]
-        _require(name, text, f"the call of {show(name)} in {what}")
+        _require((name,), text, f"the call of {show(name)} in {what}")
 
 
 def _quoted(content: str) -> str:
@@ -94,12 +117,7 @@ def _quoted(content: str) -> str:
     return json.dumps(content, ensure_ascii=False)[1:-1]
 
 
-def _require(part: str, text: str, what: str) -> None:
-    """Raises when `part` is not in `text`, however the template spaces it."""
-    _require_either((part,), text, what)
-
-
-def _require_either(parts: tuple[str, ...], text: str, what: str) -> None:
+def _require(parts: tuple[str, ...], text: str, what: str) -> None:
     """Raises when none of `parts` is in `text`, however the template spaces it."""
     if any(part.strip() in text for part in parts):
         return

@@ -6,11 +6,11 @@ import numpy as np
 
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Batch
-from tunesmith.data.order import Schedule
+from tunesmith.data.order import EpochPlan, Schedule
 from tunesmith.data.prepared import Prepared
 
 ATTENTION_TOKENS = 4096
-"""Length at which attention costs about as much as all else of a small model; see `_cost`."""
+"""Length at which attention costs about as much as all else of a small model; see `_costs`."""
 
 
 class Loader:
@@ -51,12 +51,16 @@ class Loader:
 
     def worst(self) -> Batch:
         """The most expensive micro-batch that is really planned, over all epochs of the run."""
-        most, worst = -1.0, None
-        for step in range(self.num_steps):
-            for rows in self._schedule.indices(step):
-                cost = self._cost(self._prepared.lengths[rows])
-                if cost > most:
-                    most, worst = cost, rows
+        most, worst, left = -1.0, np.empty(0, dtype=np.int64), self.num_steps
+        epoch = 0
+        while left > 0:
+            plan = self._schedule.plan(epoch)
+            planned = min(plan.num_batches, left * self._schedule.accumulate)
+            costs = self._costs(plan)[:planned]
+            if costs.max() > most:
+                most, worst = costs.max(), plan.batch(int(costs.argmax()))
+            left -= self._schedule.steps_in(epoch)
+            epoch += 1
         return self._batch(worst)
 
     def epoch_after(self, index: int) -> float:
@@ -74,8 +78,18 @@ class Loader:
     def _batch(self, rows: np.ndarray) -> Batch:
         return collate([self._prepared[int(row)] for row in rows], self._packed, self._pad_id)
 
-    def _cost(self, lengths: np.ndarray) -> float:
-        """Tokens, and their squares for attention; with padding a line counts as the longest."""
-        spans = lengths if self._packed else np.full(len(lengths), lengths.max())
-        spans = spans.astype(np.float64)
-        return float(spans.sum() + np.square(spans).sum() / ATTENTION_TOKENS)
+    def _costs(self, plan: EpochPlan) -> np.ndarray:
+        """(B,) tokens of each batch, and their squares for attention; see ATTENTION_TOKENS.
+
+        With padding, every line counts as the longest.
+        """
+        lengths = self._prepared.lengths[plan.order].astype(np.float64)
+        starts = plan.bounds[:-1]
+        if self._packed:
+            tokens = np.add.reduceat(lengths, starts)
+            squares = np.add.reduceat(np.square(lengths), starts)
+        else:
+            longest = np.maximum.reduceat(lengths, starts)
+            tokens = longest * np.diff(plan.bounds)
+            squares = longest * tokens
+        return tokens + squares / ATTENTION_TOKENS

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 
@@ -75,6 +74,28 @@ def plan_batches(
     return np.asarray(bounds, dtype=np.int64)
 
 
+@dataclass(frozen=True, slots=True)
+class EpochPlan:
+    """An epoch cut into micro-batches.
+
+    Attributes:
+        order: The examples, in the order they are trained on.
+        bounds: (B + 1,) where each batch begins in `order`, and the end.
+    """
+
+    order: np.ndarray
+    bounds: np.ndarray
+
+    @property
+    def num_batches(self) -> int:
+        """Micro-batches of the epoch."""
+        return len(self.bounds) - 1
+
+    def batch(self, number: int) -> np.ndarray:
+        """The examples of a micro-batch."""
+        return self.order[self.bounds[number] : self.bounds[number + 1]]
+
+
 @dataclass
 class Schedule:
     """The micro-batches of every optimizer step of a run.
@@ -104,14 +125,14 @@ class Schedule:
     accumulate: int = 1
     epochs: float | None = None
     steps: int | None = None
-    _kept: tuple[int, list[np.ndarray]] = field(default=(-1, []), init=False, repr=False)
+    _kept: tuple[int, EpochPlan] | None = field(default=None, init=False, repr=False)
     _sizes: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
             got = f"epochs {self.epochs} and steps {self.steps}"
             raise RecipeError("train", got=got, expected="one of the two")
-        if not self._batches(0):
+        if self.plan(0).num_batches == 0:
             got = "no row in an epoch: the weights are too small for so few rows"
             raise RecipeError("data.train", got=got, expected="at least one row")
 
@@ -128,7 +149,7 @@ class Schedule:
     def steps_in(self, epoch: int) -> int:
         """Optimizer steps of a whole epoch."""
         if epoch not in self._sizes:
-            self._sizes[epoch] = -(-len(self._batches(epoch)) // self.accumulate)
+            self._sizes[epoch] = -(-self.plan(epoch).num_batches // self.accumulate)
         return self._sizes[epoch]
 
     def epoch_of(self, step: int) -> int:
@@ -139,6 +160,9 @@ class Schedule:
         """The epoch of a step, and the step's number in that epoch, both from 0."""
         if step < 0:
             raise IndexError(f"step {step}")
+        if self.batch_rows is not None:
+            # Every epoch has as many rows, and so as many steps.
+            return divmod(step, self.steps_in(0))
         epoch, rest = 0, step
         while rest >= self.steps_in(epoch):
             rest -= self.steps_in(epoch)
@@ -148,17 +172,18 @@ class Schedule:
     def indices(self, step: int) -> list[np.ndarray]:
         """The examples of a step: one array for each micro-batch, at most `accumulate` of them."""
         epoch, inside = self.locate(step)
-        start = inside * self.accumulate
-        return self._batches(epoch)[start : start + self.accumulate]
+        plan, start = self.plan(epoch), inside * self.accumulate
+        stop = min(start + self.accumulate, plan.num_batches)
+        return [plan.batch(number) for number in range(start, stop)]
 
-    def _batches(self, epoch: int) -> list[np.ndarray]:
-        """All micro-batches of an epoch; those of the epoch asked for last are kept."""
-        kept_epoch, kept = self._kept
-        if kept_epoch == epoch:
-            return kept
+    def plan(self, epoch: int) -> EpochPlan:
+        """All micro-batches of an epoch; that of the epoch asked for last is kept."""
+        kept = self._kept
+        if kept is not None and kept[0] == epoch:
+            return kept[1]
         order = epoch_order(self.rows_per_file, self.weights, self.seed, epoch)
         bounds = plan_batches(self.lengths, order, self.batch_rows, self.batch_tokens)
-        batches = [order[start:stop] for start, stop in pairwise(bounds)]
+        plan = EpochPlan(order, bounds)
         # One assignment, so that the thread that prefetches never sees half of it.
-        self._kept = (epoch, batches)
-        return batches
+        self._kept = (epoch, plan)
+        return plan

@@ -13,9 +13,10 @@ from typing import Literal
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from tunesmith.data.alignment import LAST_HINT, Turn, align, answer_ends, common_length
+from tunesmith.data.alignment import Turn, align, answer_ends
+from tunesmith.data.answer_text import AnswerText
 from tunesmith.data.chat_text import ChatText, check_nothing_lost
-from tunesmith.data.row import Conversation, Message, RowProblem, Text
+from tunesmith.data.row import Conversation, RowProblem, Text
 from tunesmith.data.tokenizer_facts import added_bos, end_token, stop_texts, tokenizer_state
 from tunesmith.errors import DataError
 
@@ -68,7 +69,7 @@ class Renderer:
         self._chat = ChatText(tokenizer) if tokenizer.chat_template else None
         self._bos = added_bos(tokenizer)
         self._eos = end_token(tokenizer, stop_ids)
-        self._stop_texts = stop_texts(tokenizer, stop_ids)
+        self._answers = AnswerText(self._chat, stop_texts(tokenizer, stop_ids))
 
     @property
     def has_template(self) -> bool:
@@ -114,8 +115,7 @@ class Renderer:
             return last.content
         start = self._chat.prompt(conversation, len(conversation.messages) - 1)
         answer = self._chat.whole(conversation)[len(start) :]
-        ends = [answer.find(stop) for stop in self._stop_texts if stop in answer]
-        return answer[: min(ends)] if ends else answer
+        return self._answers.before_stop(answer)
 
     def explain(self, encoded: Encoded) -> list[tuple[str, bool]]:
         """The example as pieces of text with whether each is trained, for a preview."""
@@ -169,13 +169,14 @@ class Renderer:
             text = self._chat.whole(content)
             prompts = [self._chat.prompt(content, turn.index) for turn in turns]
         ids, starts = align(self._ids, self.tokenizer, text, prompts)
-        if self._chat is not None:
-            check_nothing_lost(content, text, [turn.index for turn in turns])
         ends = answer_ends(ids, starts, self.stop_ids)
         if ends[-1] is None:
             # Without it the model would never learn to stop.
             ids, ends[-1] = [*ids, self._eos], len(ids) + 1
-        self._check_stops(content, turns, ends, text)
+        if self._chat is not None:
+            self._answers.check_earlier(content, turns, prompts, ends, text)
+            written = self._answers.written(content, turns, prompts, text)
+            check_nothing_lost(content, text, written)
         trained = np.full(len(ids), self.train_on == "all")
         for turn, start, end in zip(turns, starts, ends, strict=True):
             trained[start:end] = turn.trained
@@ -189,35 +190,11 @@ class Renderer:
         for index, message in enumerate(content.messages):
             if message.role != "assistant":
                 continue
-            self._check_no_stop(message, index)
+            self._answers.check_no_stop(message, index)
             trained = message.weight != 0 and (self.train_on != "last" or index == last)
             if trained or index == last or self.train_on == "all":
                 turns.append(Turn(index, trained))
         return turns
-
-    def _check_no_stop(self, message: Message, index: int) -> None:
-        """Raises when an answer holds the text of a stop token, which would end it there."""
-        for stop in self._stop_texts:
-            if stop in message.content:
-                raise RowProblem(
-                    f"the stop token {stop!r} inside assistant message {index + 1}",
-                    "answers without it: the template writes it",
-                    "remove it from the data",
-                )
-
-    def _check_stops(
-        self, content: Conversation, turns: list[Turn], ends: list[int | None], text: str
-    ) -> None:
-        """Raises when an answer before the last does not end with a stop token of its own."""
-        for turn, end in zip(turns[:-1], ends[:-1], strict=True):
-            start = len(self._chat.prompt(content, turn.index))
-            own = text[start : common_length(self._chat.closed(content, turn.index + 1), text)]
-            if end is None or (self._stop_texts and not any(s in own for s in self._stop_texts)):
-                raise RowProblem(
-                    f"a chat template that writes no stop token behind message {turn.index + 1}",
-                    "each trained answer to end with one",
-                    LAST_HINT,
-                )
 
     def _plain_prompt(self, conversation: Conversation, end: int) -> str:
         """The prompt of a row on a base without a chat template.

@@ -4,20 +4,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from tunesmith.data.example import Batch
 from tunesmith.evaluate.heldout import heldout_loss
-from tunesmith.evaluate.probes.base import Probe
-from tunesmith.evaluate.task import TaskRows, run_task
+from tunesmith.evaluate.probes.base import ProbeResult
+from tunesmith.evaluate.task import GenerateTexts, TaskRows, run_task
 from tunesmith.models.policy import Policy
 from tunesmith.runs.events import Evaluated, Event, Forgetting, Phase, TaskScore, Warned
 from tunesmith.runs.folder import write_json
 
-Generate = Callable[[list[list[int]], int], list[list[int]]]
-"""(prompts, max_new_tokens) -> answers, as token ids."""
+
+class Probe(Protocol):
+    """A measure of what the base could already do, ready to compare a model with it."""
+
+    name: str
+
+    def measure(self) -> ProbeResult:
+        """Compare the model as it is now with the base."""
 
 
 @dataclass
@@ -29,7 +35,7 @@ class Evaluator:
         generate: Greedy answers of the model as it is now.
         heldout: Held-out rows as batches; empty without `data.eval`.
         tasks: The user's own measures.
-        probe: The forgetting probe; None when the recipe names none.
+        probes: Of what the base could do; the first one is held against the budget.
         folder: Gets `step-N.json` with every score, output and loss.
         every: Steps between evaluations; None measures at the end only.
         num_steps: Steps of the run.
@@ -38,10 +44,10 @@ class Evaluator:
     """
 
     policy: Policy
-    generate: Generate
+    generate: GenerateTexts
     heldout: Sequence[Batch]
     tasks: Sequence[TaskRows]
-    probe: Probe | None
+    probes: Sequence[Probe]
     folder: Path
     every: int | None
     num_steps: int
@@ -51,7 +57,7 @@ class Evaluator:
     @property
     def measures(self) -> bool:
         """Whether there is anything to measure."""
-        return bool(self.heldout or self.tasks or self.probe)
+        return bool(self.heldout or self.tasks or self.probes)
 
     def __call__(self, step: int) -> bool:
         """Measure after `step` steps if that is due; says whether it did."""
@@ -97,27 +103,26 @@ class Evaluator:
         scores = []
         details["tasks"] = []
         for task in self.tasks:
-            result = run_task(
-                task, lambda prompts, task=task: self.generate(prompts, task.max_new_tokens)
-            )
+            result = run_task(task, self.generate)
             details["tasks"].append(
                 {"name": result.name, "scores": _plain(result.scores), "outputs": result.outputs}
             )
             for failure in result.failures[:3]:
-                self.notice(Warned(f"task {result.name}: a grader failed: {failure}"))
-            scores.append(TaskScore(result.name, len(result.outputs), float(result.scores.mean())))
+                self.notice(Warned(f"task {result.name}: {failure.place}: {failure.reason}"))
+            scores.append(TaskScore(result.name, len(result.outputs), result.score))
         return tuple(scores)
 
     def _forgetting(self, details: dict[str, Any]) -> Forgetting | None:
-        if self.probe is None:
-            return None
-        result = self.probe.measure()
-        details["forgetting"] = {
-            "kl_sums": _plain(result.kl_sums),
-            "loss_sums": _plain(result.loss_sums),
-            "counts": _plain(result.counts),
-        }
-        return Forgetting(result.kl, result.loss)
+        found = []
+        for probe in self.probes:
+            result = probe.measure()
+            details.setdefault("probes", {})[probe.name] = {
+                "kl_sums": _plain(result.per_prompt_kl),
+                "loss_sums": _plain(result.per_prompt_loss),
+                "counts": _plain(result.per_prompt_tokens),
+            }
+            found.append(Forgetting(result.kl, result.loss))
+        return found[0] if found else None
 
 
 def _plain(values: np.ndarray) -> list[float]:

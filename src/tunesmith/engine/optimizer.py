@@ -61,7 +61,9 @@ def build(
         return kind(list(parameters), **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise RecipeError(
-            "train.optimizer_options", got=f"{options}: {error}", expected=f"what {kind.__name__} takes"
+            "train.optimizer_options",
+            got=f"{options}: {error}",
+            expected=f"what {kind.__name__} takes",
         ) from error
 
 

@@ -66,7 +66,9 @@ def describe(folder: Path) -> Artefact:
 def fingerprints(trained: Mapping[str, Tensor]) -> dict[str, str]:
     """A hash of the bits of each trained parameter; differs as soon as one number moved."""
     return {
-        name: blake2b(tensor.detach().contiguous().view(torch.uint8).numpy(), digest_size=16).hexdigest()
+        name: blake2b(
+            tensor.detach().contiguous().view(torch.uint8).numpy(), digest_size=16
+        ).hexdigest()
         for name, tensor in trained.items()
     }
 

@@ -15,8 +15,8 @@ def generate(
 ) -> list[list[int]]:
     """The most probable next token, again and again, for every prompt.
 
-    Prompts of like length share a batch, and a row that is finished leaves its batch, so neither
-    padding nor finished rows cost much. In fp32 the tokens are those that each prompt would get
+    Prompts of like length share a batch, and finished rows are dropped from it, so neither padding
+    nor finished rows cost much. In fp32 the tokens are those that each prompt would get
     alone; in a lower precision two tokens that are nearly as probable may change places with the
     size of the batch.
 
@@ -41,7 +41,9 @@ def generate(
     with answering(model):
         for start in range(0, len(order), options.batch_rows):
             rows = order[start : start + options.batch_rows]
-            batch = [_Row(prompts[i], answers[i], _room(prompts[i], longest, options)) for i in rows]
+            batch = [
+                _Row(prompts[i], answers[i], _room(prompts[i], longest, options)) for i in rows
+            ]
             _answer(Session(model, [row.prompt for row in batch], options.pad_id), batch, options)
     return answers
 

@@ -78,7 +78,11 @@ def packed_attention(
     own_backward = query.device.type == "cpu" and dropout == 0.0
     parts = []
     for q, k, v, n in zip(
-        query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), lengths, strict=True
+        query.split(lengths, 2),
+        key.split(lengths, 2),
+        value.split(lengths, 2),
+        lengths,
+        strict=True,
     ):
         windowed = sliding_window is not None and n > sliding_window
         if own_backward and n <= SHORT and not windowed and torch.is_grad_enabled():
@@ -105,7 +109,8 @@ def _window(n: int, width: int, device: torch.device) -> Tensor:
 
 class _ShortAttention(torch.autograd.Function):
     """SDPA forward; backward by batched matrix products (FlashAttention, arXiv:2205.14135, eq. 3-4,
-    without tiling)."""
+    without tiling).
+    """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:

@@ -90,6 +90,6 @@ def token_nll(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor
 
 @torch.no_grad()
 def log_probabilities(hidden_ND: Tensor, weight_VD: Tensor) -> Tensor:
-    """log softmax(hidden weight^T), (N, V) float32; the caller keeps N small."""
+    """Log softmax(hidden weight^T), (N, V) float32; the caller keeps N small."""
     logits = (hidden_ND @ weight_VD.to(hidden_ND.dtype).t()).float()
     return torch.log_softmax(logits, -1)

@@ -119,9 +119,7 @@ class Policy:
             )
         if self.kernels == "reference":
             # transformers tells the examples of a pack apart by positions that restart.
-            return module(
-                input_ids=batch.input_ids, position_ids=batch.positions, use_cache=False
-            )
+            return module(input_ids=batch.input_ids, position_ids=batch.positions, use_cache=False)
         with attention.attention(self.model, attention.PACKED):
             return module(
                 input_ids=batch.input_ids,

@@ -1,0 +1,47 @@
+"""`evaluate`: score a run or a base on a task."""
+
+from typing import Any
+
+import numpy as np
+
+from tunesmith.api.answer import open_speaker
+from tunesmith.data.reading import read_file
+from tunesmith.data.template import Renderer
+from tunesmith.evaluate.statistics import paired_bootstrap
+from tunesmith.evaluate.task import TaskSpec, prepare_task, run_task
+
+
+def evaluate(
+    name: str,
+    path: str,
+    grader: str | dict[str, Any] = "exact",
+    max_new_tokens: int = 256,
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Generate an answer for each row of a data file and score it.
+
+    Args:
+        name: A run folder, `starter`, a model folder, a GGUF file or a hub id.
+        path: Data file of any row shape; its last answers are the references.
+        grader: A grader's name, or OpenAI's grader JSON.
+        max_new_tokens: Longest answer.
+        limit: Only the first so many rows.
+
+    Returns:
+        `task`, `n`, `score`, `interval` (95 %), `outputs`, `scores`, `failures`.
+    """
+    spec = TaskSpec(path=path, grader=grader, max_new_tokens=max_new_tokens, limit=limit)
+    speaker = open_speaker(name)
+    renderer = Renderer(speaker.tokenizer, speaker.stop_ids)
+    task = prepare_task(spec, read_file(path), renderer)
+    result = run_task(task, speaker.texts)
+    interval = paired_bootstrap(np.zeros(len(task)), result.scores)
+    return {
+        "task": result.name,
+        "n": len(task),
+        "score": result.score,
+        "interval": [interval.low, interval.high],
+        "outputs": result.outputs,
+        "scores": result.scores.tolist(),
+        "failures": [f"{failure.place}: {failure.reason}" for failure in result.failures],
+    }

@@ -1,0 +1,51 @@
+"""The loss on rows that are never trained on."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tunesmith.data.example import Batch
+from tunesmith.errors import DataError
+from tunesmith.evaluate.rows import labels_by_row, sum_by_row
+
+
+@dataclass(frozen=True, slots=True)
+class HeldoutResult:
+    """Loss of every held-out row, in the order of the batches.
+
+    Attributes:
+        loss: Mean per trained token, in nats.
+        per_row_sum: (n,) float64, the loss of each row summed over its tokens.
+        per_row_count: (n,) trained tokens of each row.
+    """
+
+    loss: float
+    per_row_sum: NDArray[np.float64]
+    per_row_count: NDArray[np.int64]
+
+
+def heldout_loss(token_nll: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> HeldoutResult:
+    """The loss over `batches`, however rows are spread over them.
+
+    Args:
+        token_nll: Gives -log p of each label of a batch in order, (N,).
+        batches: In the same order before and after, so that rows can be paired.
+
+    Returns:
+        The mean and each row's share. What is not finite stays so: a diverged model shows.
+
+    Raises:
+        DataError: There is not one trained token.
+    """
+    sums, counts = [np.empty(0)], [np.empty(0, dtype=np.int64)]
+    for batch in batches:
+        sums.append(sum_by_row(batch, token_nll(batch)))
+        counts.append(labels_by_row(batch))
+    per_row_sum, per_row_count = np.concatenate(sums), np.concatenate(counts)
+    num_tokens = int(per_row_count.sum())
+    if not num_tokens:
+        raise DataError("data.eval", got="no trained token", expected="at least one")
+    return HeldoutResult(float(per_row_sum.sum() / num_tokens), per_row_sum, per_row_count)

@@ -1,0 +1,201 @@
+"""A task: the user's own measure, rows with a prompt and a grader of what is answered."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from tunesmith.config.section import Section
+from tunesmith.data.row import Conversation, Row, RowProblem, place, show
+from tunesmith.data.template import Renderer
+from tunesmith.errors import DataError, RecipeError, TunesmithError
+from tunesmith.evaluate import graders
+from tunesmith.evaluate.graders.base import Grader
+
+GenerateTexts = Callable[[list[list[int]], int], list[str]]
+"""Answers prompts, given as token ids, with at most so many new tokens, in their order."""
+
+
+class TaskSpec(Section):
+    """One task of the recipe."""
+
+    path: str
+    """A data file of any row shape; its last answers are the references."""
+    grader: str | dict[str, Any]
+    """A grader's name, or OpenAI's grader JSON."""
+    max_new_tokens: int = Field(256, ge=1)
+    """Longest answer, in tokens."""
+    limit: int | None = Field(None, ge=1)
+    """Only the first so many rows; null takes all of them."""
+    name: str = ""
+    """What reports call it; the file's name without its ending when left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_after_file(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("path"), str) and not data.get("name"):
+            return {**data, "name": Path(data["path"]).stem}
+        return data
+
+    @field_validator("grader")
+    @classmethod
+    def _grader_can_be_built(cls, spec: str | dict[str, Any]) -> str | dict[str, Any]:
+        try:
+            graders.build(spec)
+        except RecipeError as error:
+            place = error.where.removeprefix("grader").removeprefix(": ")
+            hint = f" ({error.hint})" if error.hint else ""
+            raise ValueError(f"{place and place + ': '}{error.expected}{hint}") from error
+        return spec
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRows:
+    """The rows of a task, ready to be answered.
+
+    Attributes:
+        name: Of the task.
+        prompts: Token ids that inference starts from, one list a row.
+        references: The last answer of each row; empty where it has none.
+        raw: Each row as it stands in the file.
+        places: File and number of each row, for messages.
+        asked: The last message of the user in each row, for people to read.
+        max_new_tokens: Longest answer.
+        grader: Scores one output.
+    """
+
+    name: str
+    prompts: list[list[int]]
+    references: list[str]
+    raw: list[dict[str, Any]]
+    places: list[str]
+    asked: list[str]
+    max_new_tokens: int
+    grader: Grader
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A row whose output could not be graded, and so scored 0.
+
+    Attributes:
+        place: File and number of the row.
+        reason: What the grader said.
+    """
+
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What a model did on a task.
+
+    Attributes:
+        name: Of the task.
+        outputs: What it answered to each row.
+        scores: (n,) float64, 0 to 1.
+        failures: Rows that could not be graded.
+    """
+
+    name: str
+    outputs: list[str]
+    scores: NDArray[np.float64]
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def score(self) -> float:
+        """Mean over the rows."""
+        return float(self.scores.mean())
+
+
+def prepare_task(spec: TaskSpec, rows: Iterable[Row], renderer: Renderer) -> TaskRows:
+    """Render the prompts and see that every row can be graded, before any model runs.
+
+    Each row's own answer is graded once: a grader that fails on that, for want of a key in the row
+    or because the answer is not JSON, would score 0 whatever the model does.
+
+    Args:
+        spec: The task.
+        rows: Of its file, in order; no more than `limit` of them are read.
+        renderer: Of the base.
+
+    Raises:
+        DataError: There are no rows, or one cannot be rendered or graded; names file and row.
+        RecipeError: The grader names a key that a row does not have.
+    """
+    task = TaskRows(spec.name, [], [], [], [], [], spec.max_new_tokens, graders.build(spec.grader))
+    for row in islice(rows, spec.limit):
+        _add(task, row, renderer)
+    if not task.prompts:
+        raise DataError(spec.path, got="no rows", expected="at least one for the task")
+    return task
+
+
+def _add(task: TaskRows, row: Row, renderer: Renderer) -> None:
+    """Append one row to the lists of `task`, checked."""
+    where = place(row.source, row.number)
+    content = row.content
+    if not isinstance(content, Conversation):
+        raise DataError(where, got="a text without a prompt", expected="a prompt and its answer")
+    try:
+        task.prompts.append(renderer.prompt(content))
+        answered = content.messages[-1].role == "assistant"
+        reference = renderer.reference(content) if answered else ""
+    except RowProblem as problem:
+        raise problem.at(row.source, row.number) from problem
+    _check_gradable(task.grader, reference, row.raw, where)
+    task.references.append(reference)
+    task.raw.append(row.raw)
+    task.places.append(where)
+    questions = [message.content for message in content.messages if message.role == "user"]
+    task.asked.append(questions[-1] if questions else "")
+
+
+def _check_gradable(grader: Grader, reference: str, raw: dict[str, Any], where: str) -> None:
+    try:
+        grader(reference, reference, raw)
+    except TunesmithError as error:
+        raise type(error)(
+            f"{where}: {error.where}", got=error.got, expected=error.expected, hint=error.hint
+        ) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            where,
+            got=f"{show(reference)}, which {grader.name} cannot grade: {error}",
+            expected="an answer that the task's grader can compare with",
+        ) from error
+
+
+def run_task(task: TaskRows, generate_texts: GenerateTexts) -> TaskResult:
+    """Let a model answer every row, and grade what it says.
+
+    Args:
+        task: From `prepare_task`.
+        generate_texts: The model: prompts and the longest answer in, outputs without their stop
+            tokens out.
+
+    Returns:
+        Outputs and scores in the order of the rows. A row whose output makes the grader raise
+        ValueError, TypeError or KeyError scores 0 and is listed in `failures`.
+    """
+    outputs = generate_texts(task.prompts, task.max_new_tokens)
+    scores = np.zeros(len(task))
+    failures = []
+    rows = zip(outputs, task.references, task.raw, strict=True)
+    for i, (output, reference, raw) in enumerate(rows):
+        try:
+            scores[i] = task.grader(output, reference, raw)
+        except TunesmithError:
+            raise
+        except (ValueError, TypeError, KeyError) as error:
+            failures.append(Failure(task.places[i], str(error)))
+    return TaskResult(task.name, outputs, scores, failures)
