@@ -1,20 +1,15 @@
 """The certificate: what lies on the disk answers as the model in memory does."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tunesmith.errors import RunError
+from tunesmith.export import stranger
 from tunesmith.export.reload import answer
 from tunesmith.models import lora
 
@@ -51,7 +46,7 @@ def certify(model: PreTrainedModel, folder: Path, prompts: list[list[int]]) -> C
     dtype = model.dtype
     with _plain(model):
         expected = answer(model, prompts, NUM_TOKENS)
-    got = _reloaded(folder, prompts, dtype)
+    got = stranger.ask(folder, prompts, NUM_TOKENS, dtype)
     return compare(expected, got, TOLERANCES.get(dtype, TOLERANCES[torch.bfloat16]))
 
 
@@ -66,29 +61,6 @@ def compare(expected: dict[str, Tensor], got: dict[str, Tensor], tolerance: floa
         equal_greedy_tokens=equal,
         prompts=len(expected["tokens"]),
     )
-
-
-def _reloaded(folder: Path, prompts: list[list[int]], dtype: torch.dtype) -> dict[str, Tensor]:
-    with TemporaryDirectory() as temp:
-        answers = Path(temp) / "answers.safetensors"
-        job = {
-            "folder": str(folder.resolve()),
-            "prompts": prompts,
-            "num_tokens": NUM_TOKENS,
-            "dtype": str(dtype).removeprefix("torch."),
-            "threads": torch.get_num_threads(),
-            "answers": str(answers),
-        }
-        path = Path(temp) / "job.json"
-        path.write_text(json.dumps(job))
-        command = [sys.executable, "-W", "ignore", "-m", "tunesmith.export.reload", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode or not answers.is_file():
-            last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-            raise RunError(
-                str(folder), got=f"an artefact that does not load: {last[0]}", expected="it loads"
-            )
-        return load_file(answers)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Loads an artefact as a stranger would, in a process of its own, and answers with it.
 
-Run as `python -m tunesmith.export.reload JOB`, where JOB is a JSON file that `certificate` writes.
-Only transformers and PEFT touch the model here, none of Tunesmith's compute paths.
+Run as `python -m tunesmith.export.reload`; `stranger.py` starts it and hands it jobs. Only
+transformers and PEFT touch the model here, none of Tunesmith's compute paths.
 """
 
 import json
@@ -51,13 +51,30 @@ def answer(model: nn.Module, prompts: list[list[int]], num_tokens: int) -> dict[
     return {"logits": torch.stack(logits), "tokens": torch.stack(tokens)}
 
 
-def main(job: dict[str, Any]) -> None:
-    """Load, answer, and leave the answers in the file that `job` names."""
-    torch.set_num_threads(job["threads"])
+def main() -> None:
+    """Do the jobs named on standard input, one path a line, until it is closed."""
     logging.disable_progress_bar()
-    model = load_artefact(Path(job["folder"]), getattr(torch, job["dtype"]))
-    save_file(answer(model, job["prompts"], job["num_tokens"]), job["answers"])
+    for line in sys.stdin:
+        job = json.loads(Path(line.strip()).read_text(encoding="utf-8"))
+        sys.stdout.write(f"{json.dumps(_do(job))}\n")
+        sys.stdout.flush()
+
+
+def _do(job: dict[str, Any]) -> str:
+    """Load, answer, and leave the answers in the file that `job` names.
+
+    Returns:
+        An empty text, or why the artefact does not load.
+    """
+    torch.set_num_threads(job["threads"])
+    try:
+        model = load_artefact(Path(job["folder"]), getattr(torch, job["dtype"]))
+        save_file(answer(model, job["prompts"], job["num_tokens"]), job["answers"])
+    # The border to the process that asked: whatever went wrong is its answer.
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 if __name__ == "__main__":
-    main(json.loads(Path(sys.argv[1]).read_text()))
+    main()
