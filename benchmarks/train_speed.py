@@ -7,7 +7,7 @@ Prints one table, and writes it with versions and machine to benchmarks/results/
 import json
 import platform
 from datetime import UTC, datetime
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -18,7 +18,6 @@ from tunesmith.adapters import base as adapters
 from tunesmith.api import build
 from tunesmith.api.resolve import resolve
 from tunesmith.engine.loop import set_rate
-from tunesmith.methods import base as methods
 from tunesmith.models import lora
 from tunesmith.models.policy import Policy
 from tunesmith.recipe import read
@@ -44,7 +43,7 @@ def main() -> None:
         for kernels, found in speeds.items():
             (lora.lay_over if kernels == "fast" else lora.take_off)(learner.attached.model)
             policy = Policy(learner.attached.model, kernels, learner.policy.precision)
-            loss = partial(methods.load("sft").loss, policy, config=recipe.method)
+            loss = build.build_loss(recipe, replace(learner, policy=policy))
             speed = _tokens_per_second(loader, loss, optimizer, max(repeat, 0))
             if repeat >= 0:  # The first round warms caches up.
                 found.append(speed)

@@ -67,7 +67,7 @@ def test_answers_are_cut_at_max_new_tokens(model, prompts, max_new_tokens):
     assert {len(answer) for answer in expected} == {max_new_tokens}
 
 
-def test_answers_longer_than_the_spare_room_of_the_cache(model, prompts):
+def test_long_answers(model, prompts):
     expected = [oracle(model, prompt, 150) for prompt in prompts[:3]]
     assert generate(model, prompts[:3], options(150)) == expected
 

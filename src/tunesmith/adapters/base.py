@@ -86,6 +86,6 @@ def load(name: str) -> ModuleType:
 def kinds(model: nn.Module, chosen: Callable[[str, nn.Module], bool]) -> Iterator[str]:
     """Last name parts of the modules that own weights themselves and that `chosen` accepts."""
     for name, module in model.named_modules():
-        if name and next(module.parameters(recurse=False), None) is not None:
-            if chosen(name, module):
-                yield name.rpartition(".")[2]
+        owns = next(module.parameters(recurse=False), None) is not None
+        if name and owns and chosen(name, module):
+            yield name.rpartition(".")[2]

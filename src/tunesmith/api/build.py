@@ -1,7 +1,9 @@
 """Builds the parts of a run from a resolved recipe, one function a part."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -13,6 +15,7 @@ from tunesmith.adapters.base import Attached
 from tunesmith.api.resolve import device
 from tunesmith.config.home import home
 from tunesmith.data.contract import Check, check, require
+from tunesmith.data.example import Batch
 from tunesmith.data.loader import Loader
 from tunesmith.data.order import Schedule
 from tunesmith.data.prepared import Prepared
@@ -24,6 +27,7 @@ from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.schedule import LearningRate
 from tunesmith.errors import RecipeError
 from tunesmith.methods import base as methods
+from tunesmith.methods.base import LossSum
 from tunesmith.models import lora
 from tunesmith.models.base import Base
 from tunesmith.models.load import load
@@ -149,6 +153,12 @@ def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:
         train.weight_decay,
         train.optimizer_options,
     )
+
+
+def build_loss(recipe: Recipe, learner: Learner) -> Callable[[Batch], LossSum]:
+    """The method's loss of one batch, with policy and keys filled in."""
+    method = methods.load(recipe.method.name)
+    return partial(method.loss, learner.policy, config=recipe.method)
 
 
 def run_tokens(recipe: Recipe, rows: Rows, loader: Loader) -> float:

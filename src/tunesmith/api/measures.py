@@ -97,17 +97,12 @@ def build_heldout(recipe: Recipe, rows: Rows) -> list[Batch]:
     order = np.arange(len(rows.heldout))
     bounds = plan_batches(rows.heldout.lengths, order, None, HELDOUT_TOKENS)
     lay = partial(collate, packed=recipe.data.packing, pad_id=pad_id(rows.renderer))
-    return [
-        lay([rows.heldout[i] for i in range(start, end)])
-        for start, end in pairwise(bounds)
-    ]
+    return [lay([rows.heldout[i] for i in range(start, end)]) for start, end in pairwise(bounds)]
 
 
 def build_tasks(recipe: Recipe, renderer: Renderer) -> list[TaskRows]:
     """The tasks of the recipe, rendered and checked."""
-    return [
-        prepare_task(spec, read_file(spec.path), renderer) for spec in recipe.evaluate.tasks
-    ]
+    return [prepare_task(spec, read_file(spec.path), renderer) for spec in recipe.evaluate.tasks]
 
 
 def build_probes(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from tunesmith.api import build
@@ -10,7 +9,6 @@ from tunesmith.api.resolve import device, require_paths, resolve
 from tunesmith.data.contract import Check
 from tunesmith.engine import fit
 from tunesmith.engine.fit import Fit
-from tunesmith.methods import base as methods
 from tunesmith.recipe import Recipe, read
 
 
@@ -56,7 +54,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     loader = build.build_loader(recipe, rows)
     measured = fit.measure(
         loader,
-        partial(methods.load(recipe.method.name).loss, learner.policy, config=recipe.method),
+        build.build_loss(recipe, learner),
         build.build_optimizer(recipe, learner),
         build.run_tokens(recipe, rows, loader),
         device(),

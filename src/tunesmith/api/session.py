@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -10,6 +9,7 @@ from tunesmith.api import build, lock
 from tunesmith.api.build import Learner, Rows
 from tunesmith.api.measures import Answers, build_heldout, build_probes, build_tasks
 from tunesmith.api.resolve import device
+from tunesmith.data.loader import Loader
 from tunesmith.engine import fit
 from tunesmith.engine.best import best_step
 from tunesmith.engine.evaluation import Evaluator
@@ -18,7 +18,6 @@ from tunesmith.engine.loop import Parts
 from tunesmith.engine.observers import Observers
 from tunesmith.engine.saving import Saver
 from tunesmith.export.artefact import fingerprints
-from tunesmith.methods import base as methods
 from tunesmith.models.base import Base
 from tunesmith.recipe import Recipe
 from tunesmith.runs.events import Phase, Planned, Warned
@@ -69,14 +68,15 @@ def open_session(
     _tell_plan(recipe, rows, learner, loader.num_steps, watch)
     answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)
     watch.notice(Phase("measuring one step on the worst batch"))
-    loss = partial(methods.load(recipe.method.name).loss, learner.policy, config=recipe.method)
     measured = fit.measure(
         loader,
-        loss,
+        build.build_loss(recipe, learner),
         build.build_optimizer(recipe, learner),
         build.run_tokens(recipe, rows, loader),
         device(),
     )
+    if recipe.evaluate.probes:
+        watch.notice(Phase("asking the base general questions, to see later what is forgotten"))
     evaluator = Evaluator(
         policy=learner.policy,
         generate=answers.texts,
@@ -88,27 +88,53 @@ def open_session(
         num_steps=loader.num_steps,
         notice=watch.notice,
     )
-    built = build.build_optimizer(recipe, learner)
     locked = lock.describe(recipe, base.source, rows.sha256)
-    parts = Parts(
+    parts = _parts(recipe, learner, loader, evaluator, stop)
+    parts.save = _saver(recipe, folder, parts, learner, evaluator, locked)
+    start = fingerprints(learner.attached.trained)
+    return Session(
+        recipe, folder, watch, base, rows, learner, parts, evaluator, locked, measured, start
+    )
+
+
+def _parts(
+    recipe: Recipe,
+    learner: Learner,
+    loader: Loader,
+    evaluator: Evaluator,
+    stop: Callable[[], bool],
+) -> Parts:
+    """What the loop runs with; `save` is filled in by whoever knows the folder."""
+    return Parts(
         model=learner.attached.model,
-        loss=loss,
+        loss=build.build_loss(recipe, learner),
         loader=loader,
         parameters=list(learner.attached.trained.values()),
-        optimizer=built,
+        optimizer=build.build_optimizer(recipe, learner),
         learning_rate=build.build_rate(recipe, loader.num_steps),
         clip=recipe.train.clip,
         seed=recipe.train.seed,
         device=device(),
-        notice=watch.notice,
+        notice=evaluator.notice,
         evaluate=evaluator,
         save=lambda step, must: None,
         stop=stop,
     )
-    parts.save = Saver(
+
+
+def _saver(
+    recipe: Recipe,
+    folder: RunFolder,
+    parts: Parts,
+    learner: Learner,
+    evaluator: Evaluator,
+    locked: dict[str, Any],
+) -> Saver:
+    """What writes the checkpoints."""
+    return Saver(
         root=folder.checkpoints,
         trained=learner.attached.trained,
-        optimizer=built,
+        optimizer=parts.optimizer,
         every=recipe.checkpoint.every,
         keep=recipe.checkpoint.keep,
         manifest={"recipe": lock.plain(recipe), "lock": locked},
@@ -118,11 +144,7 @@ def open_session(
             "rejected": parts.rejected,
             "rejected_in_a_row": parts.rejected_in_a_row,
         },
-        notice=watch.notice,
-    )
-    start = fingerprints(learner.attached.trained)
-    return Session(
-        recipe, folder, watch, base, rows, learner, parts, evaluator, locked, measured, start
+        notice=parts.notice,
     )
 
 

@@ -8,6 +8,7 @@ from hashlib import blake2b, file_digest, sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -66,11 +67,14 @@ def describe(folder: Path) -> Artefact:
 def fingerprints(trained: Mapping[str, Tensor]) -> dict[str, str]:
     """A hash of the bits of each trained parameter; differs as soon as one number moved."""
     return {
-        name: blake2b(
-            tensor.detach().contiguous().view(torch.uint8).numpy(), digest_size=16
-        ).hexdigest()
+        name: blake2b(_bytes(tensor), digest_size=16).hexdigest()
         for name, tensor in trained.items()
     }
+
+
+def _bytes(tensor: Tensor) -> np.ndarray:
+    """The bits of a tensor of any type and shape."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def require_moved(start: dict[str, str], end: dict[str, str]) -> list[str]:

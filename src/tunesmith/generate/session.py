@@ -8,10 +8,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from tunesmith.errors import DataError
-from tunesmith.generate.cache import growing_cache
 
 
 class Session:
@@ -27,7 +26,7 @@ class Session:
         self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int
     ) -> None:
         self.model = model
-        self._cache = growing_cache(model.config)
+        self._cache = DynamicCache(config=model.config)
         width = max(map(len, prompts))
         padding = [width - len(prompt) for prompt in prompts]
         rows = [[pad_id] * pad + list(p) for pad, p in zip(padding, prompts, strict=True)]

@@ -2,7 +2,7 @@
 
 A method file holds, below a docstring with paper and equation:
     Config       a `Section` with `name: Literal["<file name>"]` and the method's own keys
-    NEEDS        what must be built for it, a subset of {"reference", "sampler", "reward", "teacher"}
+    NEEDS        what must be built for it: some of "reference", "sampler", "reward", "teacher"
     encoder(renderer, config) -> Encoder      what turns a row into tokens and mask
     loss(policy, batch, config) -> LossSum
 """

@@ -108,8 +108,9 @@ def _window(n: int, width: int, device: torch.device) -> Tensor:
 
 
 class _ShortAttention(torch.autograd.Function):
-    """SDPA forward; backward by batched matrix products (FlashAttention, arXiv:2205.14135, eq. 3-4,
-    without tiling).
+    """SDPA forward; backward by batched matrix products.
+
+    FlashAttention, arXiv:2205.14135, appendix B.4, without tiling.
     """
 
     @staticmethod

@@ -1,0 +1,81 @@
+"""Artefacts that are not what was trained are refused."""
+
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tunesmith.adapters import lora
+from tunesmith.errors import RunError
+from tunesmith.export.artefact import fingerprints, require_moved, require_sound
+from tunesmith.export.certificate import certify
+from tunesmith.testing.tiny import tiny_base
+from tunesmith.models.load import load
+from tunesmith.models.resolve import resolve
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A LoRA adapter on disk, its model in memory, and the weights file."""
+    base = load(resolve(str(tiny_base(tmp_path / "base")), None), torch.float32)
+    attached = lora.attach(base.model, lora.Config(rank=4), seed=0)
+    with torch.no_grad():
+        for parameter in attached.trained.values():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    lora.write(attached, folder, str(tmp_path / "base"))
+    return attached, folder, folder / "adapter_model.safetensors"
+
+
+PROMPTS = [[1, 2, 3], [40, 50, 60, 70]]
+
+
+def test_what_was_written_answers_as_the_model_does(written):
+    attached, folder, _ = written
+    require_sound(folder, attached.trained)
+    certificate = certify(attached.model, folder, PROMPTS)
+    assert certificate.ok
+    assert certificate.max_logit_difference == 0.0
+    assert certificate.equal_greedy_tokens == 1.0
+
+
+def test_a_changed_number_fails_the_certificate(written):
+    attached, folder, path = written
+    tensors = load_file(path)
+    name = next(n for n in tensors if "lora_B" in n)
+    tensors[name] = tensors[name] + 0.05
+    save_file(tensors, path, {"format": "pt"})
+    assert not certify(attached.model, folder, PROMPTS).ok
+
+
+@pytest.mark.parametrize(
+    ("mutate", "text"),
+    [
+        (lambda tensors: tensors.clear(), "got 0 tensors"),
+        (lambda tensors: tensors.popitem(), "all trained ones"),
+        (lambda tensors: next(iter(tensors.values())).fill_(math.nan), "got NaN or infinity"),
+    ],
+)
+def test_empty_missing_and_nan_are_refused(written, mutate, text):
+    attached, folder, path = written
+    tensors = load_file(path)
+    mutate(tensors)
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(RunError, match=text):
+        require_sound(folder, attached.trained)
+
+
+def test_an_artefact_that_does_not_load_says_why(written):
+    attached, folder, path = written
+    path.write_bytes(b"no tensors at all")
+    with pytest.raises(RunError, match="an artefact that does not load: "):
+        certify(attached.model, folder, PROMPTS)
+
+
+def test_weights_that_did_not_move_fail_the_run():
+    still, moved = {"a": torch.zeros(2)}, {"a": torch.tensor([0.0, 1e-30])}
+    with pytest.raises(RunError, match="every one of them unchanged"):
+        require_moved(fingerprints(still), fingerprints(still))
+    assert require_moved(fingerprints(still), fingerprints(moved)) == []
