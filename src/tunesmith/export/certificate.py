@@ -46,7 +46,7 @@ def certify(model: PreTrainedModel, folder: Path, prompts: list[list[int]]) -> C
     dtype = model.dtype
     with _plain(model):
         expected = answer(model, prompts, NUM_TOKENS)
-    got = stranger.ask(folder, prompts, NUM_TOKENS, dtype)
+    got = stranger.ask(folder, prompts, NUM_TOKENS, dtype, model.device)
     return compare(expected, got, TOLERANCES.get(dtype, TOLERANCES[torch.bfloat16]))
 
 

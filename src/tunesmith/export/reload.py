@@ -37,17 +37,18 @@ def answer(model: nn.Module, prompts: list[list[int]], num_tokens: int) -> dict[
     Returns:
         `logits` (P, V) float32 and `tokens` (P, num_tokens) int64.
     """
+    device = next(model.parameters()).device
     logits, tokens = [], []
     for prompt in prompts:
-        ids = torch.tensor([prompt])
+        ids = torch.tensor([prompt], device=device)
         out = model(input_ids=ids, use_cache=True)
-        logits.append(out.logits[0, -1].float())
+        logits.append(out.logits[0, -1].float().cpu())
         chosen = [out.logits[0, -1].argmax()]
         while len(chosen) < num_tokens:
             step = chosen[-1].view(1, 1)
             out = model(input_ids=step, past_key_values=out.past_key_values, use_cache=True)
             chosen.append(out.logits[0, -1].argmax())
-        tokens.append(torch.stack(chosen))
+        tokens.append(torch.stack(chosen).cpu())
     return {"logits": torch.stack(logits), "tokens": torch.stack(tokens)}
 
 
@@ -69,6 +70,7 @@ def _do(job: dict[str, Any]) -> str:
     torch.set_num_threads(job["threads"])
     try:
         model = load_artefact(Path(job["folder"]), getattr(torch, job["dtype"]))
+        model.to(job["device"])
         save_file(answer(model, job["prompts"], job["num_tokens"]), job["answers"])
     # The border to the process that asked: whatever went wrong is its answer.
     except Exception as error:

@@ -20,7 +20,11 @@ from tunesmith.errors import RunError
 
 
 def ask(
-    folder: Path, prompts: list[list[int]], num_tokens: int, dtype: torch.dtype
+    folder: Path,
+    prompts: list[list[int]],
+    num_tokens: int,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> dict[str, Tensor]:
     """What the artefact in `folder` answers to `prompts`, loaded in the other process.
 
@@ -29,6 +33,7 @@ def ask(
         prompts: Token ids.
         num_tokens: Greedy tokens after each.
         dtype: Of the base's weights.
+        device: Where it computes: the same kind as whatever it is compared with.
 
     Returns:
         `logits` (P, V) float32 and `tokens` (P, num_tokens) int64, as `reload.answer` gives them.
@@ -43,6 +48,7 @@ def ask(
             "prompts": prompts,
             "num_tokens": num_tokens,
             "dtype": str(dtype).removeprefix("torch."),
+            "device": str(device),
             "threads": torch.get_num_threads(),
             "answers": str(answers),
         }

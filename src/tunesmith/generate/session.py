@@ -45,13 +45,15 @@ class Session:
     @torch.inference_mode()
     def logits(self) -> Tensor:
         """Logits of the token that comes next in each row, (B, V) in the dtype of the model."""
+        # An index instead of 1: for a strided slice torch copies the whole head once per row.
+        last = torch.tensor([self._ids_BT.shape[1] - 1], device=self.device)
         out = self.model(
             input_ids=self._ids_BT,
             attention_mask=self._mask_BT,
             position_ids=self._positions_BT,
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=last,
         )
         return out.logits[:, -1]
 
