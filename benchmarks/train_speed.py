@@ -6,8 +6,8 @@ Prints one table, and writes it with versions and machine to benchmarks/results/
 
 import json
 import platform
-from datetime import UTC, datetime
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from time import perf_counter

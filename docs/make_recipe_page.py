@@ -60,7 +60,12 @@ def takes(field: dict[str, Any]) -> str:
         return f"a {field['$ref'].rpartition('/')[2]}"
     if field.get("type") == "array":
         return f"list of {takes(field.get('items', {}))}"
-    names = {"string": "text", "integer": "whole number", "boolean": "true, false", "object": "keys"}
+    names = {
+        "string": "text",
+        "integer": "whole number",
+        "boolean": "true, false",
+        "object": "keys",
+    }
     return names.get(field.get("type", ""), field.get("type", "any"))
 
 

@@ -19,7 +19,9 @@ def recipe_path(make, tmp_path):
 
 def _tunesmith(*args, cwd=None):
     command = [sys.executable, "-m", "tunesmith.cli.main", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=240, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, timeout=240, check=False
+    )
 
 
 def test_a_run_by_hand_from_plan_to_export(recipe_path, make, tmp_path):
@@ -38,8 +40,8 @@ def test_a_run_by_hand_from_plan_to_export(recipe_path, make, tmp_path):
     assert exported["certificate"]["ok"] is True
     again = _tunesmith("export", run)
     assert (again.returncode, "already" in again.stderr) == (2, True)
-    chat = _tunesmith("chat", run, "-m", "say x", "--max-new-tokens", "4", "--compare", "base",
-                      "--json")
+    options = ["-m", "say x", "--max-new-tokens", "4", "--compare", "base", "--json"]
+    chat = _tunesmith("chat", run, *options)
     assert set(json.loads(chat.stdout)) == {"message", "answer", "base"}, chat.stderr
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -91,7 +92,8 @@ def test_a_changed_recipe_is_refused_with_the_difference(make):
     with pytest.raises(Interrupted) as caught:
         train(make(), observers=[StopAt(3)])
     path = make().output.dir
-    assert f"tunesmith resume {path}" in str(caught.value)
+    assert f"hint: go on with: tunesmith resume {path}" in str(caught.value)
+    assert tunesmith.Run.open(path).status == "interrupted"
     with pytest.raises(CommandError) as refused:
         resume(path, ["train.learning_rate=0.5"])
     assert "train.learning_rate: 0.01 -> 0.5" in str(refused.value)
@@ -143,6 +145,9 @@ def test_divergence_fails_the_run_and_names_the_rows(make):
         )
     assert "rows.jsonl:" in str(caught.value)
     assert caught.value.exit_code == 3
+    report = json.loads((Path(make().output.dir) / "report.json").read_text())
+    assert report["status"] == "failed"
+    assert "rows.jsonl:" in report["reason"]
 
 
 def test_a_budget_that_nothing_meets_fails_the_run(make):

@@ -10,9 +10,9 @@ from tunesmith.adapters import lora
 from tunesmith.errors import RunError
 from tunesmith.export.artefact import fingerprints, require_moved, require_sound
 from tunesmith.export.certificate import certify
-from tunesmith.testing.tiny import tiny_base
 from tunesmith.models.load import load
 from tunesmith.models.resolve import resolve
+from tunesmith.testing.tiny import tiny_base
 
 
 @pytest.fixture

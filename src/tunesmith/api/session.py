@@ -1,6 +1,5 @@
 """One sitting of a run: every part built and wired, ready for the loop."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -53,9 +52,7 @@ def best_of(recipe: Recipe, evaluator: Evaluator) -> int | None:
     return best_step(evaluator.history.values(), recipe.evaluate.forgetting_budget)
 
 
-def open_session(
-    recipe: Recipe, folder: RunFolder, watch: Observers, stop: Callable[[], bool]
-) -> Session:
+def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session:
     """Build everything that a run needs, in the order in which errors are cheapest to meet."""
     watch.notice(Phase(f"loading {recipe.model.base}"))
     base = build.build_base(recipe)
@@ -89,7 +86,7 @@ def open_session(
         notice=watch.notice,
     )
     locked = lock.describe(recipe, base.source, rows.sha256)
-    parts = _parts(recipe, learner, loader, evaluator, stop)
+    parts = _parts(recipe, learner, loader, evaluator)
     parts.save = _saver(recipe, folder, parts, learner, evaluator, locked)
     start = fingerprints(learner.attached.trained)
     return Session(
@@ -97,14 +94,8 @@ def open_session(
     )
 
 
-def _parts(
-    recipe: Recipe,
-    learner: Learner,
-    loader: Loader,
-    evaluator: Evaluator,
-    stop: Callable[[], bool],
-) -> Parts:
-    """What the loop runs with; `save` is filled in by whoever knows the folder."""
+def _parts(recipe: Recipe, learner: Learner, loader: Loader, evaluator: Evaluator) -> Parts:
+    """What the loop runs with; `save` and `stop` come from whoever knows folder and user."""
     return Parts(
         model=learner.attached.model,
         loss=build.build_loss(recipe, learner),
@@ -118,7 +109,7 @@ def _parts(
         notice=evaluator.notice,
         evaluate=evaluator,
         save=lambda step, must: None,
-        stop=stop,
+        stop=lambda: False,
     )
 
 

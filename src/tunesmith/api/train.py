@@ -2,9 +2,12 @@
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from tunesmith import __version__
@@ -20,11 +23,14 @@ from tunesmith.config.yaml_file import read_yaml
 from tunesmith.engine import loop
 from tunesmith.engine.observers import Observers
 from tunesmith.engine.saving import read_history, restore
-from tunesmith.errors import CommandError, Interrupted, TunesmithError
+from tunesmith.errors import CommandError, Interrupted, MachineError, TunesmithError
 from tunesmith.recipe import Recipe, from_dict, read, to_yaml
 from tunesmith.runs.durable import write_durably
 from tunesmith.runs.events import EventWriter, Finished, Observer, Started, Warned
 from tunesmith.runs.folder import RunFolder, write_json
+from tunesmith.runs.report.material import unfinished
+from tunesmith.runs.report.write import write as write_pages
+from tunesmith.runs.timeline import Timeline
 
 
 def train(
@@ -88,6 +94,7 @@ def resume(
     with folder.hold():
         found = latest(folder.checkpoints)
         _require_unchanged(folder, recipe, found)
+        folder.report_json.unlink(missing_ok=True)
         step = None if found.manifest is None else found.manifest.step
         with _observed(folder, observers) as watch:
             watch.notice(Started(os.getpid(), __version__, step))
@@ -98,19 +105,20 @@ def resume(
 
 def _run(recipe: Recipe, folder: RunFolder, watch: Observers, found: Latest) -> Run:
     """Everything between the first and the last event of a session."""
-    with _stop_signals() as stop:
-        seed_everything(recipe.train.seed)
-        session = open_session(recipe, folder, watch, stop)
-        _write_lock(session, resumed=found.manifest is not None)
-        if found.manifest is None:
-            if session.evaluator.measures:
-                session.evaluator.measure(0)
-            first = 0
-        else:
-            first = _restore(session, found.manifest.folder)
-            session.evaluator(first)
+    seed_everything(recipe.train.seed)
+    session = open_session(recipe, folder, watch)
+    _write_lock(session, resumed=found.manifest is not None)
+    if found.manifest is not None:
+        first = _restore(session, found.manifest.folder)
+        session.evaluator(first)
+    else:
+        first = 0
+        if session.evaluator.measures:
+            session.evaluator.measure(0)
+    with _stop_signals() as session.parts.stop:
         loop.train(session.parts, first)
-        report = finish(session)
+    session.parts.loader.close()
+    report = finish(session)
     watch.notice(Finished(report["status"], report["reason"], 0))
     return Run(folder)
 
@@ -153,34 +161,44 @@ def _observed(folder: RunFolder, others: Iterable[Observer]) -> Iterator[Observe
     watch = Observers(EventWriter(folder.events), others)
     try:
         yield watch
-    except Interrupted as error:
-        error.hint = f"tunesmith resume {folder.path}"
-        error.args = (error.message,)
-        watch.notice(Finished("interrupted", str(error), error.exit_code))
-        raise
+    except KeyboardInterrupt as error:
+        got = error.got if isinstance(error, Interrupted) else "a request to stop at once"
+        where = f"run {folder.path}"
+        stopped = Interrupted(where, got=got, hint=f"go on with: tunesmith resume {folder.path}")
+        _end(folder, watch, Finished("interrupted", str(stopped), stopped.exit_code))
+        raise stopped from error
     except TunesmithError as error:
-        watch.notice(Finished("failed", str(error), error.exit_code))
+        _end(folder, watch, Finished("failed", str(error), error.exit_code))
         raise
-    except KeyboardInterrupt:
-        watch.notice(Finished("interrupted", "stopped at once by the user", 130))
-        raise
+
+
+def _end(folder: RunFolder, watch: Observers, last: Finished) -> None:
+    """Tell how a run ended that did not succeed, and leave a report of what is known.
+
+    A disk that refuses this too must not hide why the run ended.
+    """
+    with suppress(MachineError):
+        watch.notice(last)
+        if not folder.report_json.is_file():
+            write_json(folder.report_json, unfinished(folder, Timeline.read(folder.events)))
+            write_pages(folder)
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Any]:
+def _stop_signals() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM ask for an end after the present step; a second one ends at once."""
     asked: list[int] = []
 
-    def ask(number: int, frame: Any) -> None:
+    def ask(number: int, frame: FrameType | None) -> None:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
+        sys.stderr.write("\nstopping after this step; Ctrl-C again stops at once\n")
 
-    try:
-        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # Not the main thread: whoever runs us there handles signals.
-        yield lambda: False
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # Signals reach the main thread alone; whoever runs it handles them.
         return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(asked)
     finally:

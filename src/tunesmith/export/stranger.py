@@ -100,4 +100,4 @@ def _process() -> subprocess.Popen[str]:
 
 def _end(process: subprocess.Popen[str]) -> None:
     process.kill()
-    process.wait()
+    process.communicate()

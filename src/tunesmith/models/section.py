@@ -17,4 +17,4 @@ class ModelSection(Section):
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     """Type of frozen weights; auto follows train.precision. Trained weights are always fp32."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about 1.4 times the time."""
+    """Recompute activations in the backward pass: less memory, more time."""
