@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,19 @@ class Speaker:
                 shown = text
 
     def as_base(self) -> AbstractContextManager[Any]:
-        """For the time of the block, answer as the base does."""
-        return nullcontext() if self.adapter is None else self.adapter.disable_adapter()
+        """For the time of the block, answer as the base does.
+
+        Raises:
+            CommandError: There is no adapter to switch off.
+        """
+        if self.adapter is None:
+            raise CommandError(
+                "--compare",
+                got="base, with a model that has no adapter to switch off",
+                expected="a run that trained an adapter",
+                hint="talk to the base itself: tunesmith chat starter",
+            )
+        return self.adapter.disable_adapter()
 
     def ids(self, messages: Messages) -> list[int]:
         """Token ids of a conversation, ready for the answer to follow."""

@@ -1,7 +1,6 @@
 """One sitting of a run: every part built and wired, ready for the loop."""
 
-from dataclasses import dataclass, field
-from time import perf_counter
+from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.api import build, lock
@@ -39,7 +38,6 @@ class Session:
     fit: Fit
     start: dict[str, str]
     """Hashes of the trained parameters before step 1."""
-    began: float = field(default_factory=perf_counter)
 
     @property
     def best(self) -> int | None:
@@ -62,7 +60,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     tasks = build_tasks(recipe, rows.renderer)
     learner = build.build_learner(recipe, base)
     loader = build.build_loader(recipe, rows)
-    _tell_plan(recipe, rows, learner, loader.num_steps, watch)
+    _tell_plan(recipe, rows, learner, loader, watch)
     answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)
     watch.notice(Phase("measuring one step on the worst batch"))
     measured = fit.measure(
@@ -154,13 +152,13 @@ def _tell_contract(rows: Rows, watch: Observers) -> None:
 
 
 def _tell_plan(
-    recipe: Recipe, rows: Rows, learner: Learner, num_steps: int, watch: Observers
+    recipe: Recipe, rows: Rows, learner: Learner, loader: Loader, watch: Observers
 ) -> None:
     counts = rows.train.counts
     watch.notice(
         Planned(
-            num_steps=num_steps,
-            num_epochs=recipe.train.epochs or 0.0,
+            num_steps=loader.num_steps,
+            num_epochs=loader.epoch_after(loader.num_steps - 1),
             rows_train=len(rows.train),
             rows_eval=len(rows.heldout) if rows.heldout else 0,
             tokens=counts.tokens,
