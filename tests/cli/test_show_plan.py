@@ -65,7 +65,7 @@ def test_the_whole_plan() -> None:
         "largest batch  1,108 tokens\n"
         "memory         2.0 GiB at its peak, measured, of 6.8 GiB: it fits\n"
         "pace           1.5s a step, measured\n"
-        "time           about 4m10s in all\n"
+        "time           about 4m10s of training, evaluations besides\n"
         "\n"
         "Token contract\n"
         "ok      stop token trained  1  each answer ends in [x]\n"

@@ -53,7 +53,7 @@ class PlanView:
         peak_memory_gib: Measured on that batch; None likewise.
         available_memory_gib: What the device has; None when unknown.
         seconds_per_step: Measured likewise; None likewise.
-        predicted_seconds: Time of the whole run, evaluations counted in; None likewise.
+        predicted_seconds: Time of the training, without evaluations; None likewise.
         warnings: What a person should know before starting.
     """
 
@@ -122,7 +122,8 @@ def plan_facts(plan: PlanView) -> Table:
     if plan.seconds_per_step is not None:
         facts.append(("pace", f"{duration(plan.seconds_per_step)} a step, measured"))
     if plan.predicted_seconds is not None:
-        facts.append(("time", f"about {duration(plan.predicted_seconds)} in all"))
+        time = f"about {duration(plan.predicted_seconds)} of training, evaluations besides"
+        facts.append(("time", time))
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
