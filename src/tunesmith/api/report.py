@@ -77,7 +77,7 @@ def assemble(
 
 
 def samples(session: Session, step: int) -> list[dict[str, Any]]:
-    """Rows of the first task, generated before and after: those that changed most come first."""
+    """Some rows of the first task, answered before and after; one that is still wrong if any is."""
     before, after = _details(session, 0), _details(session, step)
     if not before.get("tasks") or not after.get("tasks"):
         return []

@@ -56,7 +56,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """Succeeded or failed, as the report says."""
+        """Succeeded, failed or interrupted, as the report says."""
         return self.report["status"]
 
     @cached_property

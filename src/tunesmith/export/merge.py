@@ -1,4 +1,4 @@
-"""Merges an adapter into its base: W' = W + s B A, in fp32, then stored in the base's own type."""
+"""Merges an adapter into its base: W' = W + s B A, computed and stored in fp32."""
 
 import json
 import shutil
