@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 
 from tunesmith.errors import CommandError, RunError
 from tunesmith.export.certificate import Certificate, compare
@@ -37,6 +38,7 @@ def merge(adapter: Path, target: Path, prompts: list[list[int]]) -> Certificate:
         raise CommandError(
             str(target), got="something that is there already", expected="a new or empty folder"
         )
+    logging.disable_progress_bar()
     model = load_artefact(adapter, torch.float32)
     expected = answer(model, prompts, NUM_TOKENS)
     merged = _merged(model)
