@@ -22,7 +22,8 @@ from tunesmith.data.prepared import Prepared
 from tunesmith.data.section import Source
 from tunesmith.data.store import PrepareOptions, prepare
 from tunesmith.data.template import Renderer
-from tunesmith.engine import optimizer
+from tunesmith.engine import fit, optimizer
+from tunesmith.engine.fit import Fit
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.schedule import LearningRate
 from tunesmith.errors import RecipeError
@@ -159,6 +160,17 @@ def build_loss(recipe: Recipe, learner: Learner) -> Callable[[Batch], LossSum]:
     """The method's loss of one batch, with policy and keys filled in."""
     method = methods.load(recipe.method.name)
     return partial(method.loss, learner.policy, config=recipe.method)
+
+
+def measure_fit(recipe: Recipe, rows: Rows, learner: Learner, loader: Loader) -> Fit:
+    """One real step on the worst planned batch; its optimizer is thrown away."""
+    return fit.measure(
+        loader,
+        build_loss(recipe, learner),
+        build_optimizer(recipe, learner),
+        run_tokens(recipe, rows, loader),
+        device(),
+    )
 
 
 def run_tokens(recipe: Recipe, rows: Rows, loader: Loader) -> float:

@@ -7,7 +7,6 @@ from pathlib import Path
 from tunesmith.api import build
 from tunesmith.api.resolve import device, require_paths, resolve
 from tunesmith.data.contract import Check
-from tunesmith.engine import fit
 from tunesmith.engine.fit import Fit
 from tunesmith.recipe import Recipe, read
 
@@ -52,13 +51,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     parameters = sum(p.numel() for p in base.model.parameters())
     learner = build.build_learner(recipe, base)
     loader = build.build_loader(recipe, rows)
-    measured = fit.measure(
-        loader,
-        build.build_loss(recipe, learner),
-        build.build_optimizer(recipe, learner),
-        build.run_tokens(recipe, rows, loader),
-        device(),
-    )
+    measured = build.measure_fit(recipe, rows, learner, loader)
     counts = rows.train.counts
     return Plan(
         recipe=recipe,

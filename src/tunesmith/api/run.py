@@ -10,7 +10,7 @@ from typing import Any
 
 from tunesmith.api.answer import Messages, Speaker, open_speaker
 from tunesmith.errors import CommandError
-from tunesmith.export.merge import merge
+from tunesmith.export.merge import merge, require_free
 from tunesmith.runs.folder import RunFolder
 
 PROMPTS = (
@@ -107,7 +107,7 @@ class Run:
             return target
         if to == "adapter" and source == self.folder.model:
             raise CommandError("--to", got="adapter", expected="merged, for a full fine-tuning")
-        _require_free(target)
+        require_free(target)
         shutil.copytree(source, target, dirs_exist_ok=True)
         return target
 
@@ -146,10 +146,3 @@ def _answer(
     ]
     answers = speaker.answer(asked, max_new_tokens)
     return answers[0] if isinstance(prompts, str) else answers
-
-
-def _require_free(target: Path) -> None:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise CommandError(
-            str(target), got="something that is there already", expected="a new or empty folder"
-        )

@@ -8,7 +8,6 @@ from tunesmith.api.build import Learner, Rows
 from tunesmith.api.measures import Answers, build_heldout, build_probes, build_tasks
 from tunesmith.api.resolve import device
 from tunesmith.data.loader import Loader
-from tunesmith.engine import fit
 from tunesmith.engine.best import best_step
 from tunesmith.engine.evaluation import Evaluator
 from tunesmith.engine.fit import Fit
@@ -63,13 +62,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     _tell_plan(recipe, rows, learner, loader, watch)
     answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)
     watch.notice(Phase("measuring one step on the worst batch"))
-    measured = fit.measure(
-        loader,
-        build.build_loss(recipe, learner),
-        build.build_optimizer(recipe, learner),
-        build.run_tokens(recipe, rows, loader),
-        device(),
-    )
+    measured = build.measure_fit(recipe, rows, learner, loader)
     if recipe.evaluate.probes:
         watch.notice(Phase("asking the base general questions, to see later what is forgotten"))
     evaluator = Evaluator(

@@ -2,11 +2,11 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from peft import PeftModel
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from tunesmith.errors import CommandError, RunError
@@ -34,14 +34,11 @@ def merge(adapter: Path, target: Path, prompts: list[list[int]]) -> Certificate:
         RunError: The merged model answers differently; nothing is left in `target`.
         MachineError: The disk refused.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise CommandError(
-            str(target), got="something that is there already", expected="a new or empty folder"
-        )
+    require_free(target)
     logging.disable_progress_bar()
     model = load_artefact(adapter, torch.float32)
     expected = answer(model, prompts, NUM_TOKENS)
-    merged = _merged(model)
+    merged = model.merge_and_unload()
     temp = target.with_name(f".{target.name}.tmp")
     with disk_errors(target):
         shutil.rmtree(temp, ignore_errors=True)
@@ -63,13 +60,13 @@ def merge(adapter: Path, target: Path, prompts: list[list[int]]) -> Certificate:
             target.rmdir()
         temp.rename(target)
         certificate_path = target / "certificate.json"
-        certificate_path.write_text(json.dumps(_as_dict(certificate), indent=1) + "\n")
+        certificate_path.write_text(json.dumps(asdict(certificate), indent=1) + "\n")
     return certificate
 
 
-def _merged(model: PeftModel) -> PreTrainedModel:
-    return model.merge_and_unload()
-
-
-def _as_dict(certificate: Certificate) -> dict[str, object]:
-    return {name: getattr(certificate, name) for name in Certificate.__dataclass_fields__}
+def require_free(target: Path) -> None:
+    """Refuse a folder to export into that holds something; CommandError."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise CommandError(
+            str(target), got="something that is there already", expected="a new or empty folder"
+        )

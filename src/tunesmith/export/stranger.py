@@ -62,11 +62,6 @@ def ask(
         return load_file(answers)
 
 
-def start() -> None:
-    """Start the process early, so that its imports are done when it is asked."""
-    _process()
-
-
 def _tell(job: Path) -> str:
     """Hand over a job and wait; returns what went wrong, or an empty text."""
     process = _process()
