@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from tunesmith.errors import ModelError
@@ -40,17 +39,6 @@ def test_forward_and_backward_equal_plain_softmax_attention():
     assert weights is None
     # Scores are softmaxed in fp32 whatever comes in, so double precision agrees to fp32.
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
-    upstream = torch.randn_like(out)
-    got = torch.autograd.grad(out, (q, k, v), upstream)
-    want = torch.autograd.grad(expected, (q, k, v), upstream)
-    for a, b in zip(got, want, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-def test_short_backward_equals_sdpa_backward():
-    q, k, v = _qkv(torch.float32, (37,))
-    out = attention._ShortAttention.apply(q, k, v, 0.25)
-    expected = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.25, enable_gqa=True)
     upstream = torch.randn_like(out)
     got = torch.autograd.grad(out, (q, k, v), upstream)
     want = torch.autograd.grad(expected, (q, k, v), upstream)

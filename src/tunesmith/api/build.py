@@ -29,7 +29,7 @@ from tunesmith.engine.schedule import LearningRate
 from tunesmith.errors import RecipeError
 from tunesmith.methods import base as methods
 from tunesmith.methods.base import LossSum
-from tunesmith.models import lora
+from tunesmith.models import fast
 from tunesmith.models.base import Base
 from tunesmith.models.load import load
 from tunesmith.models.policy import Policy
@@ -120,7 +120,7 @@ def build_learner(recipe: Recipe, base: Base) -> Learner:
     adapter = adapters.load(recipe.adapter.name)
     attached = adapter.attach(base.model, recipe.adapter, recipe.train.seed)
     if recipe.train.kernels == "fast":
-        lora.lay_over(attached.model)
+        fast.lay_over(attached.model)
     if recipe.model.gradient_checkpointing:
         attached.model.gradient_checkpointing_enable({"use_reentrant": False})
     precision = DTYPES[recipe.train.precision]

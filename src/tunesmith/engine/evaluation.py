@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from tunesmith.data.example import Batch
 from tunesmith.evaluate.heldout import heldout_loss
@@ -92,7 +93,8 @@ class Evaluator:
     def _heldout(self, details: dict[str, Any]) -> float | None:
         if not self.heldout:
             return None
-        result = heldout_loss(self.policy.token_nll, self.heldout)
+        with torch.no_grad():
+            result = heldout_loss(self.policy.token_nll, self.heldout)
         details["heldout"] = {
             "sums": _plain(result.per_row_sum),
             "counts": _plain(result.per_row_count),

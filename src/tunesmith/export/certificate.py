@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.export import stranger
 from tunesmith.export.reload import answer
-from tunesmith.models import lora
+from tunesmith.models import fast
 
 NUM_TOKENS = 16
 """Greedy tokens compared after each prompt."""
@@ -68,9 +68,9 @@ def _plain(model: PreTrainedModel) -> Iterator[None]:
     """The model on PEFT's and transformers' own paths for the time of the block."""
     was_training = model.training
     model.eval()
-    lora.take_off(model)
+    fast.take_off(model)
     try:
         yield
     finally:
-        lora.lay_over(model)
+        fast.lay_over(model)
         model.train(was_training)

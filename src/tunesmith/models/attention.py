@@ -2,18 +2,16 @@
 
 Registered with transformers under `PACKED`, so that any model that routes attention through
 transformers' attention interface can use it. The lengths of the examples reach it as the keyword
-`lengths` of the model's forward call.
+`lengths` of the model's forward call. On a CPU it is made of matrix products (`block_attention`),
+elsewhere of SDPA, example by example.
 
-On a CPU the flash backward of SDPA is several times slower than a few matrix products for short
-examples, so these get their own backward: probabilities are recomputed from q and k, and query
-heads that share a key head are folded into its rows.
-
-Legend: H query heads, G key/value heads, R = H / G, T tokens of the pack, N tokens of one example,
-D head width.
+Legend: H query heads, G key/value heads, T tokens of the pack, N tokens of one example, D head
+width.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,13 +21,12 @@ from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tunesmith.errors import ModelError
+from tunesmith.models.block_attention import attend
 
 PACKED = "tunesmith_packed"
 """Name under which transformers knows this attention."""
-
-SHORT = 512
-"""Longest example that takes the matrix-product backward on a CPU: measured on two Zen 4 cores
-the flash backward wins from about 1,000 tokens on."""
+WATCHED = "tunesmith_watched"
+"""The same while `watched` looks on."""
 
 
 def packed_attention(
@@ -75,7 +72,8 @@ def packed_attention(
             )
     query, key = query.to(value.dtype), key.to(value.dtype)
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    own_backward = query.device.type == "cpu" and dropout == 0.0
+    if query.device.type == "cpu" and dropout == 0.0:
+        return _by_blocks(query, key, value, lengths, scale, sliding_window), None
     parts = []
     for q, k, v, n in zip(
         query.split(lengths, 2),
@@ -85,66 +83,36 @@ def packed_attention(
         strict=True,
     ):
         windowed = sliding_window is not None and n > sliding_window
-        if own_backward and n <= SHORT and not windowed and torch.is_grad_enabled():
-            parts.append(_ShortAttention.apply(q, k, v, scale))
-        else:
-            mask = _window(n, sliding_window, q.device) if windowed else None
-            parts.append(_sdpa(q, k, v, scale, mask=mask, dropout=dropout))
+        mask = _window(n, sliding_window, q.device) if windowed else None
+        causal = mask is None
+        parts.append(
+            F.scaled_dot_product_attention(
+                q, k, v, mask, dropout, is_causal=causal, scale=scale, enable_gqa=True
+            )
+        )
     return torch.cat(parts, 2).transpose(1, 2), None
 
 
-def _sdpa(
-    q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None, dropout: float = 0.0
+def _by_blocks(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: tuple[int, ...],
+    scale: float,
+    window: int | None,
 ) -> Tensor:
-    return F.scaled_dot_product_attention(
-        q, k, v, mask, dropout, is_causal=mask is None, scale=scale, enable_gqa=True
-    )
+    """(1, T, H, D)."""
+    _, heads, tokens, width = query.shape
+    groups = key.shape[1]
+    q_GTRD = query[0].reshape(groups, heads // groups, tokens, width).transpose(1, 2).contiguous()
+    out_TC = attend(q_GTRD, key[0].contiguous(), value[0].contiguous(), lengths, scale, window)
+    return out_TC.view(1, tokens, heads, width)
 
 
 def _window(n: int, width: int, device: torch.device) -> Tensor:
     """(N, N) bool, True where a query may see a key: not later, and fewer than `width` back."""
     back = torch.arange(n, device=device)[:, None] - torch.arange(n, device=device)[None, :]
     return (back >= 0) & (back < width)
-
-
-class _ShortAttention(torch.autograd.Function):
-    """SDPA forward; backward by batched matrix products.
-
-    FlashAttention, arXiv:2205.14135, appendix B.4, without tiling.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(q, k, v)
-        ctx.scale = scale
-        return _sdpa(q, k, v, scale)
-
-    @staticmethod
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        q, k, v = ctx.saved_tensors
-        _, heads, n, width = q.shape
-        groups = k.shape[1]
-        repeat = heads // groups
-        q_GMD = q.reshape(groups, repeat * n, width)
-        d_out_GMD = d_out.reshape(groups, repeat * n, width)
-        k_GND, v_GND = k[0], v[0]
-
-        scores = torch.bmm(q_GMD, k_GND.transpose(1, 2)).view(groups, repeat, n, n).float()
-        scores.mul_(ctx.scale).masked_fill_(_future(n, q.device), float("-inf"))
-        p_GMN = torch.softmax(scores, -1).view(groups, repeat * n, n)
-        p_low = p_GMN.to(q.dtype)
-
-        d_v = torch.bmm(p_low.transpose(1, 2), d_out_GMD)
-        d_p = torch.bmm(d_out_GMD, v_GND.transpose(1, 2)).float()
-        row = (d_p * p_GMN).sum(-1, keepdim=True)
-        d_scores = d_p.sub_(row).mul_(p_GMN).mul_(ctx.scale).to(q.dtype)
-        d_q = torch.bmm(d_scores, k_GND).view(1, heads, n, width)
-        d_k = torch.bmm(d_scores.transpose(1, 2), q_GMD)
-        return d_q, d_k[None], d_v[None], None
-
-
-def _future(n: int, device: torch.device) -> Tensor:
-    return torch.ones(n, n, dtype=torch.bool, device=device).triu_(1)
 
 
 @contextmanager
@@ -156,6 +124,36 @@ def attention(model: PreTrainedModel, name: str) -> Iterator[None]:
         yield
     finally:
         model.config._attn_implementation = before
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How a module asks to attend.
+
+    Attributes:
+        scale: Factor on q k^T.
+        window: How many tokens back a token sees, itself included; None sees all.
+    """
+
+    scale: float
+    window: int | None
+
+
+@contextmanager
+def watched(model: PreTrainedModel, asked: dict[nn.Module, Sight]) -> Iterator[None]:
+    """Packed attention that writes into `asked` how each module asked for it."""
+
+    def watch(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        scaling = kwargs.get("scaling")
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        asked[module] = Sight(scale, kwargs.get("sliding_window"))
+        return packed_attention(module, query, key, value, mask, **kwargs)
+
+    ALL_ATTENTION_FUNCTIONS.register(WATCHED, watch)
+    with attention(model, WATCHED):
+        yield
 
 
 def register() -> None:

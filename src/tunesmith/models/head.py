@@ -1,8 +1,9 @@
 """The language-model head and its loss, on labelled positions only, logits never kept.
 
-Logits exist for one chunk of positions at a time, in fp32; the gradient is made in the forward pass
-(as in Liger Kernel and Cut Cross-Entropy, arXiv:2411.09009, section 4), so neither logits nor
-probabilities wait for the backward pass.
+Logits exist for one chunk of positions at a time, in the type of the products, with log-sum-exp in
+fp32; the gradient is made in the forward pass, over the logits (as in Liger Kernel and Cut
+Cross-Entropy, arXiv:2411.09009, section 4), so neither logits nor probabilities wait for the
+backward pass.
 
 Legend: N labelled positions, V vocabulary, D width of the model.
 """
@@ -12,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunesmith.models.kernels.softmax import cross_entropy_
+
 CHUNK = 256
-"""Positions whose logits exist at once: 256 x 49,152 fp32 logits are 50 MB."""
+"""Positions whose logits exist at once: 256 x 49,152 bf16 logits are 25 MB."""
 
 
 def loss_sum(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
@@ -43,25 +46,15 @@ class _LossSum(torch.autograd.Function):
         low = weight.to(hidden.dtype)
         need_hidden, need_weight, _ = ctx.needs_input_grad
         d_hidden = torch.empty_like(hidden) if need_hidden else None
-        d_weight = torch.zeros(weight.shape, dtype=torch.float32) if need_weight else None
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        if d_weight is not None:
-            d_weight = d_weight.to(hidden.device)
-        for start in range(0, len(hidden), CHUNK):
-            part = slice(start, start + CHUNK)
-            logits = (hidden[part] @ low.t()).float()
-            lse = torch.logsumexp(logits, -1, keepdim=True)
-            target = targets[part, None]
-            total += (lse - logits.gather(1, target)).sum()
-            if not (need_hidden or need_weight):
-                continue
-            d_logits = logits.sub_(lse).exp_()
-            d_logits.scatter_add_(1, target, torch.full_like(target, -1, dtype=torch.float32))
-            d_low = d_logits.to(hidden.dtype)
+        for part in _chunks(hidden):
+            logits = hidden[part] @ low.t()
+            total += cross_entropy_(logits, targets[part], need_hidden or need_weight).sum()
             if d_hidden is not None:
-                torch.mm(d_low, low, out=d_hidden[part])
+                torch.mm(logits, low, out=d_hidden[part])
             if d_weight is not None:
-                d_weight += d_low.t() @ hidden[part]
+                d_weight += logits.t() @ hidden[part]
         ctx.save_for_backward(d_hidden, d_weight)
         ctx.weight_dtype = weight.dtype
         return total
@@ -76,16 +69,54 @@ class _LossSum(torch.autograd.Function):
         return d_hidden, d_weight, None
 
 
-@torch.no_grad()
 def token_nll(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-    """-log p(target) at each labelled position, (N,) float32 in nats."""
-    parts = [
-        -log_probabilities(hidden_ND[start : start + CHUNK], weight_VD)
-        .gather(1, targets_N[start : start + CHUNK, None])
-        .squeeze(1)
-        for start in range(0, len(hidden_ND), CHUNK)
-    ]
-    return torch.cat(parts) if parts else hidden_ND.new_zeros(0, dtype=torch.float32)
+    """-log p(target) at each labelled position, (N,) float32 in nats.
+
+    Differentiable, each position with its own factor upstream: what methods that weigh or compare
+    log-probabilities are made of. Arguments as for `loss_sum`.
+    """
+    device, dtype = hidden_ND.device.type, hidden_ND.dtype
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    with torch.autocast(device, enabled=False):
+        return _TokenNll.apply(hidden_ND.to(dtype), weight_VD, targets_N)
+
+
+class _TokenNll(torch.autograd.Function):
+    """d nll/d hidden in the forward pass; d nll/d weight, if wanted, from logits made again."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        low = weight.to(hidden.dtype)
+        nll = hidden.new_empty(len(hidden), dtype=torch.float32)
+        d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for part in _chunks(hidden):
+            logits = hidden[part] @ low.t()
+            nll[part] = cross_entropy_(logits, targets[part], gradient=d_hidden is not None)
+            if d_hidden is not None:
+                torch.mm(logits, low, out=d_hidden[part])
+        ctx.save_for_backward(d_hidden, hidden, weight, targets)
+        return nll
+
+    @staticmethod
+    def backward(ctx: Any, d_nll: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        d_hidden, hidden, weight, targets = ctx.saved_tensors
+        factor_N1 = d_nll.to(hidden.dtype)[:, None]
+        if d_hidden is not None:
+            d_hidden = d_hidden * factor_N1
+        if not ctx.needs_input_grad[1]:
+            return d_hidden, None, None
+        low = weight.to(hidden.dtype)
+        d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+        for part in _chunks(hidden):
+            logits = hidden[part] @ low.t()
+            cross_entropy_(logits, targets[part], gradient=True)
+            d_weight += logits.t() @ (hidden[part] * factor_N1[part])
+        return d_hidden, d_weight.to(weight.dtype), None
+
+
+def _chunks(hidden_ND: Tensor) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, len(hidden_ND), CHUNK)]
 
 
 @torch.no_grad()
