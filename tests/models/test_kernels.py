@@ -43,7 +43,7 @@ def _close(got, expected, dtype):
     )
     for a, b in zip(got, expected, strict=True):
         assert a.dtype == b.dtype
-        torch.testing.assert_close(a, b, **limits)
+        torch.testing.assert_close(a, b, rtol=limit, atol=limit)
 
 
 def test_norm_by_hand():
@@ -181,7 +181,7 @@ def test_what_is_not_finite_stays_so(bad):
 
 
 def test_bf16_is_rounded_as_torch_rounds():
-    """A norm over ones hands its weights through: every upper half, around the middle of the next."""
+    """A norm over ones hands its weights through: each upper half, around the middle to the next."""
     rest = torch.tensor([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF])
     bits = ((torch.arange(65536)[:, None] << 16) + rest).flatten()
     weight = bits.to(torch.int32).view(torch.float32)
