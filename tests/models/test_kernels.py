@@ -38,9 +38,7 @@ def _gradients(function, *inputs):
 
 
 def _close(got, expected, dtype):
-    limits = (
-        {"rtol": 1e-5, "atol": 1e-5} if dtype is torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
-    )
+    limit = 1e-5 if dtype is torch.float32 else 2e-2
     for a, b in zip(got, expected, strict=True):
         assert a.dtype == b.dtype
         torch.testing.assert_close(a, b, rtol=limit, atol=limit)
@@ -181,7 +179,7 @@ def test_what_is_not_finite_stays_so(bad):
 
 
 def test_bf16_is_rounded_as_torch_rounds():
-    """A norm over ones hands its weights through: each upper half, around the middle to the next."""
+    """A norm over ones hands its weights on: each upper half, around the middle to the next."""
     rest = torch.tensor([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF])
     bits = ((torch.arange(65536)[:, None] << 16) + rest).flatten()
     weight = bits.to(torch.int32).view(torch.float32)
