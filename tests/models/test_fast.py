@@ -230,9 +230,18 @@ def test_taking_off_gives_back_the_modules_own_forward():
     assert not any("forward" in module.__dict__ for module in model.modules())
 
 
-@pytest.mark.parametrize("keys", [{"lora_dropout": 0.1}, {"use_dora": True}])
-def test_variants_keep_pefts_own_path(keys):
-    laid = fast.lay_over(_adapted(**keys))
+@pytest.mark.parametrize("name", ["llama", "llama with biases"])
+def test_dora_equals_peft(name):
+    model = _adapted(name, use_dora=True)
+    expected_loss, expected = _loss_and_gradients(model, "reference")
+    assert fast.lay_over(model)["attention"] == 2
+    loss, gradients = _loss_and_gradients(model, "fast")
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=0)
+    _require_close(gradients, expected, 1e-4)
+
+
+def test_dropout_keeps_pefts_own_path():
+    laid = fast.lay_over(_adapted(lora_dropout=0.1))
     assert laid["lora"] == 0
     assert laid["attention"] == laid["feed-forward"] == 0
 

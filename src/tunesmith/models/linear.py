@@ -2,8 +2,7 @@
 
 y = x W^T + b + s (x A^T) B^T  (LoRA, arXiv:2106.09685, eq. 3) with the layers' W, A and B laid end
 to end, B in diagonal blocks. One autograd function makes three products forward and five backward
-where three layers alone would make nine and fifteen; x A^T, which is thin, is kept.
-Masters stay as they are (fp32 where trained); what the products read are copies in the type of the
+where three layers alone would make nine and fifteen; x A^T, which is thin, is kept. Masters stay as they are (fp32 where trained); what the products read are copies in the type of the
 computation, made anew only after an optimizer step changed a master.
 
 The weights of the layers become views of the one matrix, so nothing is held twice.
@@ -12,22 +11,23 @@ Legend: M rows of input, I inputs, O outputs of all layers, R ranks of all adapt
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from tunesmith.models.project import Low, Part, project
 
 
 def fits(layer: nn.Module) -> bool:
     """Whether a layer can be computed here, exactly as it computes itself.
 
-    It can if it is a plain linear layer, or PEFT's LoRA over a frozen one with one active adapter
-    and without dropout, variants such as DoRA, or a bias of its own.
+    It can if it is a plain linear layer, or PEFT's LoRA or DoRA over a frozen one with one active
+    adapter and without dropout, other variants, or a bias of its own.
     """
     if type(layer) is nn.Linear:
         return True
@@ -38,39 +38,11 @@ def fits(layer: nn.Module) -> bool:
     (name,) = layer.active_adapters
     return (
         name in layer.lora_A
-        and name not in layer.lora_variant
+        and isinstance(layer.lora_variant.get(name), DoraLinearVariant | None)
         and isinstance(layer.lora_dropout[name], nn.Identity)
         and not layer.lora_bias[name]
         and not layer.base_layer.weight.requires_grad
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One layer of a projection as it is at the moment of a call.
-
-    Attributes:
-        weight: (o, I) its own weights.
-        bias: (o,) or None.
-        a: (r, I) the A of its active adapter; None without one.
-        b: (o, r) likewise.
-        scale: Factor on B A.
-        rows: Its place among the outputs.
-        columns: Its place among the ranks.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    a: Tensor | None
-    b: Tensor | None
-    scale: float
-    rows: slice
-    columns: slice
-
-    @property
-    def masters(self) -> list[Tensor]:
-        """Whatever may be trained, in the order in which `_gradients` makes theirs."""
-        return [m for m in (self.weight, self.bias, self.a, self.b) if m is not None]
 
 
 class _Steps:
@@ -108,35 +80,36 @@ class Projection:
         """
         parts = self._parts()
         with torch.no_grad():
-            low = _Low(
+            low = Low(
                 self._weight(parts, dtype),
                 self._bias(parts, dtype),
                 self._a(parts, dtype),
                 self._b(parts, dtype),
+                self._length(parts),
+                _magnitude(parts),
             )
-        masters = [master for part in parts for master in part.masters]
         with torch.autocast(x.device.type, enabled=False):
-            y_MO = _Project.apply(x.reshape(-1, x.shape[-1]).to(dtype), parts, low, *masters)
+            y_MO = project(x.reshape(-1, x.shape[-1]).to(dtype), parts, low)
         return y_MO.view(*x.shape[:-1], -1)
 
-    def _parts(self) -> list[_Part]:
+    def _parts(self) -> list[Part]:
         parts, row, column = [], 0, 0
         for layer in self._layers:
-            base, (a, b, scale) = _base(layer), _adapter(layer)
+            base, (a, b, scale, magnitude) = _base(layer), _adapter(layer)
             rank = 0 if b is None else b.shape[1]
             rows, columns = slice(row, row + base.out_features), slice(column, column + rank)
-            parts.append(_Part(base.weight, base.bias, a, b, scale, rows, columns))
+            parts.append(Part(base.weight, base.bias, a, b, scale, magnitude, rows, columns))
             row, column = rows.stop, columns.stop
         return parts
 
-    def _weight(self, parts: list[_Part], dtype: torch.dtype) -> Tensor:
+    def _weight(self, parts: list[Part], dtype: torch.dtype) -> Tensor:
         """(O, I) the layers' weights end to end."""
         if self._weight_OI.dtype is dtype:
             return self._weight_OI
         weights = [part.weight for part in parts]
         return self._fresh("weight", dtype, weights, lambda: self._weight_OI.to(dtype))
 
-    def _bias(self, parts: list[_Part], dtype: torch.dtype) -> Tensor | None:
+    def _bias(self, parts: list[Part], dtype: torch.dtype) -> Tensor | None:
         """(O,) the layers' biases end to end, zero for a layer without; None if none has one."""
         present = [part.bias for part in parts if part.bias is not None]
         if not present:
@@ -144,14 +117,14 @@ class Projection:
         every = [p.weight.new_zeros(len(p.weight)) if p.bias is None else p.bias for p in parts]
         return self._fresh("bias", dtype, present, lambda: torch.cat(every).to(dtype))
 
-    def _a(self, parts: list[_Part], dtype: torch.dtype) -> Tensor | None:
+    def _a(self, parts: list[Part], dtype: torch.dtype) -> Tensor | None:
         """(R, I) the adapters' A, one below the other; None without adapters."""
         present = [part.a for part in parts if part.a is not None]
         if not present:
             return None
         return self._fresh("a", dtype, present, lambda: torch.cat(present).to(dtype))
 
-    def _b(self, parts: list[_Part], dtype: torch.dtype) -> Tensor | None:
+    def _b(self, parts: list[Part], dtype: torch.dtype) -> Tensor | None:
         """(O, R) the adapters' s B, each in its own rows and columns, zero elsewhere."""
         present = [part for part in parts if part.b is not None]
         if not present:
@@ -165,6 +138,16 @@ class Projection:
 
         return self._fresh("b", dtype, [part.b for part in present], blocks)
 
+    def _length(self, parts: list[Part]) -> Tensor | None:
+        """(O,) float32, what DoRA divides each output by; None without it."""
+        present = [part for part in parts if part.magnitude is not None]
+        if not present:
+            return None
+        masters = [master for part in present for master in part.masters]
+        return self._fresh(
+            "length", torch.float32, masters, lambda: torch.cat([part.length() for part in parts])
+        )
+
     def _fresh(
         self, name: str, dtype: torch.dtype, masters: list[Tensor], make: Callable[[], Tensor]
     ) -> Tensor:
@@ -176,76 +159,27 @@ class Projection:
         return kept[1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Low:
-    """What the products read, all in one type."""
-
-    weight_OI: Tensor
-    bias_O: Tensor | None
-    a_RI: Tensor | None
-    b_OR: Tensor | None
-
-
-class _Project(torch.autograd.Function):
-    """x -> x W^T + b + (x A^T) (s B)^T; masters come along so that gradients reach them."""
-
-    @staticmethod
-    def forward(ctx: Any, x_MI: Tensor, parts: list[_Part], low: _Low, *masters: Tensor) -> Tensor:
-        y_MO = F.linear(x_MI, low.weight_OI, low.bias_O)
-        xa_MR = None
-        if low.a_RI is not None:
-            xa_MR = x_MI @ low.a_RI.t()
-            y_MO.addmm_(xa_MR, low.b_OR.t())
-        ctx.save_for_backward(x_MI, low.weight_OI, low.a_RI, low.b_OR, xa_MR)
-        ctx.parts = parts
-        return y_MO
-
-    @staticmethod
-    def backward(ctx: Any, d_y_MO: Tensor) -> tuple[Tensor | None, ...]:
-        x_MI, weight_OI, a_RI, b_OR, xa_MR = ctx.saved_tensors
-        parts = ctx.parts
-        d_x = d_y_MO @ weight_OI if ctx.needs_input_grad[0] else None
-        d_a = d_b = d_weight = d_bias = None
-        if a_RI is not None:
-            d_xa_MR = d_y_MO @ b_OR
-            d_a, d_b = d_xa_MR.t() @ x_MI, d_y_MO.t() @ xa_MR
-            if d_x is not None:
-                d_x.addmm_(d_xa_MR, a_RI)
-        if any(part.weight.requires_grad for part in parts):
-            d_weight = d_y_MO.t() @ x_MI
-        if any(part.bias is not None and part.bias.requires_grad for part in parts):
-            d_bias = d_y_MO.sum(0, dtype=torch.float32)
-        whole = _Low(d_weight, d_bias, d_a, d_b)
-        gradients = [gradient for part in parts for gradient in _gradients(part, whole)]
-        return d_x, None, None, *gradients
-
-
-def _gradients(part: _Part, whole: _Low) -> list[Tensor | None]:
-    """The gradients of a layer's masters, cut out of those of all layers together."""
-    found = []
-    for master, cut, factor in (
-        (part.weight, lambda: whole.weight_OI[part.rows], 1.0),
-        (part.bias, lambda: whole.bias_O[part.rows], 1.0),
-        (part.a, lambda: whole.a_RI[part.columns], 1.0),
-        (part.b, lambda: whole.b_OR[part.rows, part.columns], part.scale),
-    ):
-        if master is None:
-            continue
-        gradient = cut().to(master.dtype) if master.requires_grad else None
-        found.append(gradient if gradient is None or factor == 1.0 else gradient * factor)
-    return found
+def _magnitude(parts: list[Part]) -> Tensor | None:
+    """(O,) float32, the m of DoRA, 1 for a layer without; None if none has it."""
+    if all(part.magnitude is None for part in parts):
+        return None
+    ones = [part.weight.new_ones(len(part.weight), dtype=torch.float32) for part in parts]
+    pairs = zip(parts, ones, strict=True)
+    return torch.cat([one if p.magnitude is None else p.magnitude.detach() for p, one in pairs])
 
 
 def _base(layer: nn.Module) -> nn.Linear:
     return layer.base_layer if isinstance(layer, LoraLinear) else layer
 
 
-def _adapter(layer: nn.Module) -> tuple[Tensor | None, Tensor | None, float]:
-    """A, B and their scale; without an adapter, or while it is off or merged, None and None."""
+def _adapter(layer: nn.Module) -> tuple[Tensor | None, Tensor | None, float, Tensor | None]:
+    """A, B, their scale, and DoRA's magnitude; None without, or while it is off or merged."""
     if not isinstance(layer, LoraLinear) or layer.disable_adapters or layer.merged:
-        return None, None, 1.0
+        return None, None, 1.0, None
     (name,) = layer.active_adapters
-    return layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+    dora = name in layer.lora_magnitude_vector
+    magnitude = layer.lora_magnitude_vector[name].weight if dora else None
+    return layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name], magnitude
 
 
 def _end_to_end(weights: list[nn.Parameter]) -> Tensor:

@@ -1,0 +1,147 @@
+"""The product behind a projection: forward, backward, and whose gradient is whose.
+
+y = (x W^T + (x A^T) (s B)^T) g + b, with W, A and B of several layers laid end to end, and g = 1
+except for DoRA (arXiv:2402.09353, eq. 5), where it is m / ||W + s B A||, the norm a constant.
+
+Legend: M rows of input, I inputs, O outputs of all layers, R ranks of all adapters; o and r those
+of one layer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One layer of a projection as it is at the moment of a call.
+
+    Attributes:
+        weight: (o, I) its own weights.
+        bias: (o,) or None.
+        a: (r, I) the A of its active adapter; None without one.
+        b: (o, r) likewise.
+        scale: Factor on B A.
+        magnitude: (o,) the m of DoRA; None without it.
+        rows: Its place among the outputs.
+        columns: Its place among the ranks.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    a: Tensor | None
+    b: Tensor | None
+    scale: float
+    magnitude: Tensor | None
+    rows: slice
+    columns: slice
+
+    @property
+    def masters(self) -> list[Tensor]:
+        """Whatever may be trained, in the order in which `_Gradients.of` gives theirs."""
+        every = (self.weight, self.bias, self.a, self.b, self.magnitude)
+        return [master for master in every if master is not None]
+
+    def length(self) -> Tensor:
+        """(o,) float32, the lengths of the rows of W + s B A; 1 without DoRA."""
+        if self.magnitude is None:
+            return self.weight.new_ones(len(self.weight), dtype=torch.float32)
+        return torch.addmm(self.weight.float(), self.b, self.a, alpha=self.scale).norm(dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Low:
+    """What the products of all layers read; matrices and bias in the type of the computation."""
+
+    weight_OI: Tensor
+    bias_O: Tensor | None
+    a_RI: Tensor | None
+    b_OR: Tensor | None
+    length_O: Tensor | None
+    magnitude_O: Tensor | None
+
+    @property
+    def stretch_O(self) -> Tensor:
+        """(O,) what DoRA multiplies each output by."""
+        return (self.magnitude_O / self.length_O).to(self.weight_OI.dtype)
+
+
+def project(x_MI: Tensor, parts: list[Part], low: Low) -> Tensor:
+    """The outputs of all layers side by side, (M, O) in the type of `x_MI`.
+
+    Args:
+        x_MI: (M, I), in the type of what `low` holds.
+        parts: The layers; gradients reach their masters.
+        low: What the products read.
+    """
+    masters = [master for part in parts for master in part.masters]
+    return _Project.apply(x_MI, parts, low, *masters)
+
+
+class _Project(torch.autograd.Function):
+    """x -> (x W^T + (x A^T) (s B)^T) g + b; masters are arguments so that gradients reach them."""
+
+    @staticmethod
+    def forward(ctx: Any, x_MI: Tensor, parts: list[Part], low: Low, *masters: Tensor) -> Tensor:
+        ctx.parts, ctx.low = parts, low
+        y_MO = F.linear(x_MI, low.weight_OI, low.bias_O if low.length_O is None else None)
+        xa_MR = plain_MO = None
+        if low.a_RI is not None:
+            xa_MR = x_MI @ low.a_RI.t()
+            y_MO.addmm_(xa_MR, low.b_OR.t())
+        if low.length_O is not None:
+            plain_MO, y_MO = y_MO, y_MO * low.stretch_O
+            if low.bias_O is not None:
+                y_MO += low.bias_O
+        ctx.save_for_backward(x_MI, xa_MR, plain_MO)
+        return y_MO
+
+    @staticmethod
+    def backward(ctx: Any, d_y_MO: Tensor) -> tuple[Tensor | None, ...]:
+        x_MI, xa_MR, plain_MO = ctx.saved_tensors
+        parts, low, whole = ctx.parts, ctx.low, _Gradients()
+        if any(part.bias is not None and part.bias.requires_grad for part in parts):
+            whole.bias_O = d_y_MO.sum(0, dtype=torch.float32)
+        if low.length_O is not None:
+            whole.magnitude_O = (d_y_MO * plain_MO).sum(0, dtype=torch.float32) / low.length_O
+            d_y_MO = d_y_MO * low.stretch_O
+        d_x = d_y_MO @ low.weight_OI if ctx.needs_input_grad[0] else None
+        if low.a_RI is not None:
+            d_xa_MR = d_y_MO @ low.b_OR
+            whole.a_RI, whole.b_OR = d_xa_MR.t() @ x_MI, d_y_MO.t() @ xa_MR
+            if d_x is not None:
+                d_x.addmm_(d_xa_MR, low.a_RI)
+        if any(part.weight.requires_grad for part in parts):
+            whole.weight_OI = d_y_MO.t() @ x_MI
+        gradients = [gradient for part in parts for gradient in whole.of(part)]
+        return d_x, None, None, *gradients
+
+
+@dataclass(slots=True)
+class _Gradients:
+    """Gradients of all layers together, shaped as in `Low`; None where none is wanted."""
+
+    weight_OI: Tensor | None = None
+    bias_O: Tensor | None = None
+    a_RI: Tensor | None = None
+    b_OR: Tensor | None = None
+    magnitude_O: Tensor | None = None
+
+    def of(self, part: Part) -> list[Tensor | None]:
+        """Those of a layer's masters."""
+        cuts: tuple[tuple[Tensor | None, Callable[[], Tensor]], ...] = (
+            (part.weight, lambda: self.weight_OI[part.rows]),
+            (part.bias, lambda: self.bias_O[part.rows]),
+            (part.a, lambda: self.a_RI[part.columns]),
+            (part.b, lambda: self.b_OR[part.rows, part.columns].to(part.b.dtype) * part.scale),
+            (part.magnitude, lambda: self.magnitude_O[part.rows]),
+        )
+        return [
+            cut().to(master.dtype) if master.requires_grad else None
+            for master, cut in cuts
+            if master is not None
+        ]
