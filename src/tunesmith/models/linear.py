@@ -2,8 +2,9 @@
 
 y = x W^T + b + s (x A^T) B^T  (LoRA, arXiv:2106.09685, eq. 3) with the layers' W, A and B laid end
 to end, B in diagonal blocks. One autograd function makes three products forward and five backward
-where three layers alone would make nine and fifteen; x A^T, which is thin, is kept. Masters stay as they are (fp32 where trained); what the products read are copies in the type of the
-computation, made anew only after an optimizer step changed a master.
+where three layers alone would make nine and fifteen; x A^T, which is thin, is kept. Masters stay
+as they are (fp32 where trained); what the products read are copies in the type of the computation,
+made anew only after an optimizer step changed a master.
 
 The weights of the layers become views of the one matrix, so nothing is held twice.
 
