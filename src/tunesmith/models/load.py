@@ -19,6 +19,7 @@ from transformers.utils import logging
 from tunesmith.errors import MachineError, ModelError, TunesmithError
 from tunesmith.models import gguf_file
 from tunesmith.models.base import Base, BaseSource
+from tunesmith.models.quantize import NONE, quantize
 
 _LOADING_ERRORS = (
     OSError,
@@ -32,7 +33,7 @@ _LOADING_ERRORS = (
 """What transformers, safetensors and gguf raise over files that are damaged or not theirs."""
 
 
-def load(source: BaseSource, dtype: torch.dtype) -> Base:
+def load(source: BaseSource, dtype: torch.dtype, quantized: str = NONE) -> Base:
     """Load a base to the CPU, ready to compute and with nothing set to train.
 
     Tables that must stay exact (the frequencies of rotary positions) stay fp32 in any dtype. The
@@ -42,6 +43,7 @@ def load(source: BaseSource, dtype: torch.dtype) -> Base:
     Args:
         source: From `resolve`.
         dtype: Of the weights.
+        quantized: How the linear layers of the blocks are held: "none", "int8" or "nf4".
 
     Returns:
         The base, in eval mode, attention `sdpa`.
@@ -63,6 +65,7 @@ def load(source: BaseSource, dtype: torch.dtype) -> Base:
         embedding.padding_idx = None
     model.requires_grad_(False)
     model.eval()
+    quantize(model, quantized)
     return Base(source, model, tokenizer, stop_ids(model, tokenizer))
 
 

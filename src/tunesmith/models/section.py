@@ -12,8 +12,9 @@ class ModelSection(Section):
     """`starter`, a local folder, a .gguf file, or a hub id such as org/name."""
     revision: str | None = None
     """Commit, tag or branch of a hub id; the commit it resolves to is recorded."""
-    quantize: Literal["none"] = "none"
-    """How frozen weights are quantised."""
+    quantize: Literal["none", "int8", "nf4"] = "none"
+    """How frozen weights of the blocks are held: int8 with int8 products, a byte each; nf4, about
+    half a byte each, for memory, with the extra `quant`. Not with an adapter that trains them."""
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
     """Type of frozen weights; auto follows train.precision. Trained weights are always fp32."""
     gradient_checkpointing: bool = False

@@ -1,0 +1,276 @@
+"""Quantised layers multiply by what they say, within bounds that follow from their steps."""
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from tunesmith.errors import ModelError
+from tunesmith.models import quantized_lora
+from tunesmith.models.int8 import Int8Linear, quantize_rows
+from tunesmith.models.nf4 import Nf4Linear
+from tunesmith.models.quantize import (
+    KINDS,
+    dequantize,
+    kind_of,
+    num_bytes,
+    num_parameters,
+    quantize,
+)
+from tunesmith.testing.tiny import tiny_model
+
+
+@pytest.fixture(params=["int8", "nf4"])
+def kind(request):
+    if request.param == "nf4":
+        pytest.importorskip("bitsandbytes", reason="nf4 needs the extra `quant`")
+    return request.param
+
+
+def _linear(outputs, inputs, bias=False, dtype=torch.float32):
+    torch.manual_seed(0)
+    return nn.Linear(inputs, outputs, bias, dtype=dtype).requires_grad_(False)
+
+
+def _quantized(kind, seed=0, dtype=torch.float32):
+    model = tiny_model(seed).to(dtype).requires_grad_(False)
+    quantize(model, kind)
+    return model
+
+
+def _adapted(model, **keys):
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, lora_alpha=12, target_modules="all-linear", **keys)
+    peft_model = get_peft_model(model, config)
+    for name, parameter in peft_model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.1)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return peft_model
+
+
+def _gradients(model, ids):
+    model.zero_grad()
+    loss = model(input_ids=ids, labels=ids).loss
+    loss.backward()
+    return loss.detach(), [p.grad.clone() for p in model.parameters() if p.requires_grad]
+
+
+def _distance(got, expected):
+    got, expected = torch.cat([g.flatten() for g in got]), torch.cat([e.flatten() for e in expected])
+    return float((got - expected).norm() / expected.norm())
+
+
+def test_rows_are_rounded_as_by_hand():
+    x = torch.tensor([[12.7, -6.35, 0.04, 0.16], [0.0, 0.0, 0.0, 0.0], [-254.0, 3.0, 1.0, -1.1]])
+    values, scale = quantize_rows(x)
+    # Row 1: scale 0.1; -63.5 to the even -64, 0.4 to 0, 1.6 to 2. Row 3: scale 2; 1.5 to 2, 0.5 to 0.
+    assert values.tolist() == [[127, -64, 0, 2], [0, 0, 0, 0], [-127, 2, 0, -1]]
+    torch.testing.assert_close(scale[:, 0], torch.tensor([0.1, 0.0, 2.0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_rounding_is_off_by_half_a_step_at_most(dtype, size):
+    torch.manual_seed(0)
+    x = (torch.randn(50, 64) * size).to(dtype)
+    values, scale = quantize_rows(x)
+    error = (values * scale - x.float()).abs()
+    assert values.abs().amax() == 127
+    assert (error <= 0.5001 * scale).all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_stays_so_and_stays_in_its_row(bad):
+    x = torch.ones(2, 64)
+    x[0, 3] = bad
+    y = Int8Linear(_linear(8, 64))(x)
+    assert not y[0].isfinite().any()
+    assert y[1].isfinite().all()
+
+
+def test_int8_products_by_hand():
+    linear = nn.Linear(2, 2, bias=False)
+    linear.weight.data = torch.tensor([[1.27, 0.1], [0.0, -2.54]])
+    layer = Int8Linear(linear)
+    assert layer.weight.tolist() == [[127, 10], [0, -127]]
+    x = torch.tensor([[127.0, 4.0]], requires_grad=True)
+    y = layer(x)
+    # Whole numbers are their own rounding: 127 * 1.27 + 4 * 0.1, and -4 * 2.54.
+    torch.testing.assert_close(y, torch.tensor([[161.69, -10.16]]))
+    y.backward(torch.tensor([[2.0, 1.0]]))
+    # d y times the scales 0.01 and 0.02 is (0.02, 0.02), so both become 127 with scale 0.02 / 127.
+    torch.testing.assert_close(x.grad, torch.tensor([[2.54, 0.2 - 2.54]]))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 16, 17, 100])
+@pytest.mark.parametrize(("outputs", "inputs"), [(64, 64), (65, 30), (192, 128), (1, 7)])
+def test_int8_products_are_within_their_roundings(rows, outputs, inputs):
+    linear = _linear(outputs, inputs, bias=True)
+    layer = Int8Linear(linear)
+    x, d_y = torch.randn(rows, inputs), torch.randn(rows, outputs)
+    wide = layer.dequantized(torch.float32)
+    x_low, x_wide = x.clone().requires_grad_(), x.clone().requires_grad_()
+    y, expected = layer(x_low), wide(x_wide)
+    y.backward(d_y)
+    expected.backward(d_y)
+    # Each of the terms is off by half a step of its row at most.
+    step = x.abs().amax(1, keepdim=True) / 127 / 2
+    assert ((y - expected).abs() <= 1.001 * step * wide.weight.abs().sum(1) + 1e-5).all()
+    folded = d_y * layer.scale_O
+    step = folded.abs().amax(1, keepdim=True) / 127 / 2
+    bound = 1.001 * step * layer.weight.abs().sum(0).float() + 1e-5
+    assert ((x_low.grad - x_wide.grad).abs() <= bound).all()
+    assert ((linear.weight - wide.weight).abs() <= 0.5001 * layer.scale_O[:, None]).all()
+
+
+def test_int8_rows_do_not_depend_on_the_rows_beside_them():
+    layer, x = Int8Linear(_linear(65, 30)), torch.randn(40, 30)
+    alone = torch.cat([layer(row[None]) for row in x])
+    assert torch.equal(layer(x), alone)
+
+
+def test_nf4_values_are_those_of_the_paper():
+    pytest.importorskip("bitsandbytes", reason="nf4 needs the extra `quant`")
+    linear = nn.Linear(64, 64, bias=False)
+    # QLoRA, appendix E: four of the sixteen values; blocks of 64 have one scale, here 2.
+    row = torch.tensor([-1.0, -0.6961928009986877, 0.0, 1.0]).repeat(16)
+    linear.weight.data = 2 * row.repeat(64, 1)
+    torch.testing.assert_close(Nf4Linear(linear).weight_in(torch.float32), linear.weight.data)
+
+
+def test_nf4_multiplies_by_its_own_weight():
+    pytest.importorskip("bitsandbytes", reason="nf4 needs the extra `quant`")
+    layer = Nf4Linear(_linear(96, 64, bias=True))
+    wide = layer.dequantized(torch.float32)
+    x = torch.randn(2, 5, 64, requires_grad=True)
+    layer(x).square().sum().backward()
+    got, x.grad = x.grad, None
+    wide(x).square().sum().backward()
+    torch.testing.assert_close(got, x.grad)
+    # Half of the widest gap between two of the sixteen values is 0.152 of the largest in a block.
+    blocks = _linear(96, 64, bias=True).weight.view(-1, 64)
+    error = (wide.weight.view(-1, 64) - blocks).abs()
+    assert (error <= 0.16 * blocks.abs().amax(1, keepdim=True)).all()
+
+
+def test_blocks_are_quantized_and_nothing_else(kind):
+    model, plain = _quantized(kind), tiny_model(0)
+    layers = [m for m in model.modules() if type(m) is KINDS[kind]]
+    assert len(layers) == 2 * 7
+    assert type(model.lm_head) is nn.Linear
+    assert torch.equal(model.lm_head.weight, plain.lm_head.weight)
+    assert kind_of(model) == kind
+    assert kind_of(plain) == "none"
+    assert num_parameters(model) == num_parameters(plain)
+    blocks = sum(layer.num_weights for layer in layers)
+    each = {"int8": 1.0, "nf4": 0.5}[kind]
+    scales = sum(layer.num_bytes for layer in layers) - each * blocks
+    assert 0 < scales < (0.1 if kind == "int8" else 0.9) * blocks
+    assert num_bytes(model) == num_bytes(plain) - 4 * blocks + each * blocks + scales
+
+
+def test_quantizing_twice_gives_the_same_bits(kind):
+    ids = torch.arange(12)[None]
+    first, second = (_quantized(kind)(input_ids=ids).logits for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("which", "limit"), [("int8", 0.02), ("nf4", 0.2)])
+def test_answers_stay_near_those_of_the_wide_base(which, limit):
+    if which == "nf4":
+        pytest.importorskip("bitsandbytes", reason="nf4 needs the extra `quant`")
+    ids = torch.arange(200)[None]
+    got, expected = _quantized(which)(input_ids=ids).logits, tiny_model(0)(input_ids=ids).logits
+    assert 0 < _distance([got], [expected]) < limit
+
+
+def test_a_base_without_linear_layers_is_refused():
+    gpt2 = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=32))
+    with pytest.raises(ModelError, match=r"model.quantize: int8: got GPT2LMHeadModel, whose blocks"):
+        quantize(gpt2, "int8")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fast_lora_equals_peft_over_the_same_layers(kind, dtype):
+    model = _adapted(_quantized(kind, dtype=dtype))
+    ids = torch.randint(0, 256, (2, 20))
+    expected_loss, expected = _gradients(model, ids)
+    assert quantized_lora.lay_over(model) == 2 * 7
+    loss, got = _gradients(model, ids)
+    limit = 1e-5 if dtype is torch.float32 else 0.02
+    torch.testing.assert_close(loss, expected_loss, rtol=limit, atol=0)
+    assert {g.dtype for g in got} == {torch.float32}
+    # Where a sum is taken in another order, an activation may round to the next whole number.
+    assert _distance(got, expected) < (2e-3 if dtype is torch.float32 else 0.05)
+    quantized_lora.take_off(model)
+    assert torch.equal(_gradients(model, ids)[0], expected_loss)
+
+
+def test_gradients_are_near_those_over_the_dequantized_weight(kind):
+    ids = torch.randint(0, 256, (2, 20))
+    model = _quantized(kind)
+    fast = _adapted(model)
+    quantized_lora.lay_over(fast)
+    loss, got = _gradients(fast, ids)
+    quantized_lora.take_off(fast)
+    dequantize(fast, torch.float32)
+    expected_loss, expected = _gradients(fast, ids)
+    torch.testing.assert_close(loss, expected_loss, rtol=2e-3, atol=0)
+    assert _distance(got, expected) < (0.03 if kind == "int8" else 1e-4)
+
+
+def test_an_input_changed_in_place_is_rounded_anew():
+    fast = _adapted(_quantized("int8"))
+    quantized_lora.lay_over(fast)
+    layer = fast.base_model.model.model.layers[0].self_attn.q_proj
+    x = torch.randn(3, 64)
+    before = layer(x)
+    x.mul_(2)
+    torch.testing.assert_close(layer(x), 2 * before)
+    with torch.inference_mode():
+        y = torch.ones(3, 64)
+        before = layer(y).clone()
+        torch.testing.assert_close(layer(y.mul_(2)), 2 * before)
+
+
+def test_dropout_keeps_pefts_own_path():
+    assert quantized_lora.lay_over(_adapted(_quantized("int8"), lora_dropout=0.1)) == 0
+
+
+def test_disabled_adapter_answers_as_the_quantized_base(kind):
+    model = _adapted(_quantized(kind))
+    quantized_lora.lay_over(model)
+    ids = torch.arange(9)[None]
+    with torch.no_grad(), model.disable_adapter():
+        got = model(input_ids=ids).logits
+    assert torch.equal(got, _quantized(kind)(input_ids=ids).logits)
+
+
+def test_a_saved_adapter_loads_in_plain_peft_over_the_wide_base(kind, tmp_path):
+    model = _adapted(_quantized(kind))
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+    loaded = PeftModel.from_pretrained(tiny_model(0), tmp_path)
+    ids = torch.arange(100)[None]
+    got, expected = loaded(input_ids=ids).logits, model(input_ids=ids).logits
+    assert 0 < _distance([got], [expected]) < 0.3
+
+
+def test_gradients_reach_the_adapter_through_checkpointing(kind):
+    model = _adapted(_quantized(kind))
+    quantized_lora.lay_over(model)
+    ids = torch.randint(0, 256, (1, 20))
+    _, expected = _gradients(model, ids)
+    model.train()
+    model.base_model.model.activation_checkpointing_enable({"use_reentrant": False})
+    _, got = _gradients(model, ids)
+    assert _distance(got, expected) < 1e-6
+
+
+def test_mixed_precision_runs_in_the_type_of_autocast():
+    layer = Int8Linear(_linear(64, 64))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.randn(2, 64)).dtype is torch.bfloat16
+    assert layer(torch.randn(2, 64)).dtype is torch.float32
