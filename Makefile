@@ -49,5 +49,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "setting up $(VENV): $(TORCH) and the rest, about 1.6 GB on disk, a few minutes"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(PIP) install $(TORCH)
-	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	$(PIP) install --quiet -c constraints.txt -e '.[dev,quant]'
 	@touch $@

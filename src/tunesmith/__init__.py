@@ -3,9 +3,13 @@
 `import tunesmith` loads no torch; the names below are loaded when first used.
 """
 
+import logging
 from importlib import import_module
 
 __version__ = "0.1.0"
+
+# As PEFT imports it, bitsandbytes warns of a package it could fetch compiled code with.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 _LAZY = {
     "train": "tunesmith.api",

@@ -59,14 +59,18 @@ def _gradients(model, ids):
 
 
 def _distance(got, expected):
-    got, expected = torch.cat([g.flatten() for g in got]), torch.cat([e.flatten() for e in expected])
+    got, expected = (
+        torch.cat([g.flatten() for g in got]),
+        torch.cat([e.flatten() for e in expected]),
+    )
     return float((got - expected).norm() / expected.norm())
 
 
 def test_rows_are_rounded_as_by_hand():
     x = torch.tensor([[12.7, -6.35, 0.04, 0.16], [0.0, 0.0, 0.0, 0.0], [-254.0, 3.0, 1.0, -1.1]])
     values, scale = quantize_rows(x)
-    # Row 1: scale 0.1; -63.5 to the even -64, 0.4 to 0, 1.6 to 2. Row 3: scale 2; 1.5 to 2, 0.5 to 0.
+    # Row 1: scale 0.1; -63.5 to the even -64, 0.4 to 0, 1.6 to 2.
+    # Row 3: scale 2; 1.5 to the even 2, 0.5 to the even 0, -0.55 to -1.
     assert values.tolist() == [[127, -64, 0, 2], [0, 0, 0, 0], [-127, 2, 0, -1]]
     torch.testing.assert_close(scale[:, 0], torch.tensor([0.1, 0.0, 2.0]))
 
@@ -189,7 +193,9 @@ def test_answers_stay_near_those_of_the_wide_base(which, limit):
 
 def test_a_base_without_linear_layers_is_refused():
     gpt2 = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=32))
-    with pytest.raises(ModelError, match=r"model.quantize: int8: got GPT2LMHeadModel, whose blocks"):
+    with pytest.raises(
+        ModelError, match=r"model.quantize: int8: got GPT2LMHeadModel, whose blocks"
+    ):
         quantize(gpt2, "int8")
 
 

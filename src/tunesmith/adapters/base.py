@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from tunesmith import adapters
 from tunesmith.config import folder
 from tunesmith.config.section import Section
+from tunesmith.models.quantize import num_parameters
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,7 @@ class Attached:
     @property
     def share(self) -> float:
         """Trained parameters as a share of all."""
-        trained = {id(p) for p in self.trained.values()}
-        frozen = sum(p.numel() for p in self.model.parameters() if id(p) not in trained)
-        return self.num_trained / (self.num_trained + frozen)
+        return self.num_trained / num_parameters(self.model)
 
 
 class Adapter(Protocol):

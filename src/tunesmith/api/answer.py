@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith.api.resolve import device
+from tunesmith.api.resolve import device, weights_dtype
 from tunesmith.config.yaml_file import read_yaml
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.precision import resolve as resolve_precision
@@ -121,17 +121,19 @@ def open_speaker(name: str) -> Speaker:
     return _of_base(name, None, dtype)
 
 
-def _of_base(name: str, revision: str | None, dtype: torch.dtype) -> Speaker:
-    base = load(resolve(name, revision), dtype)
+def _of_base(
+    name: str, revision: str | None, dtype: torch.dtype, quantized: str = "none"
+) -> Speaker:
+    base = load(resolve(name, revision), dtype, quantized)
     base.model.to(device())
     return Speaker(base.model, base.tokenizer, base.stop_ids)
 
 
 def _of_run(folder: RunFolder) -> Speaker:
     recipe = from_dict(read_yaml(folder.recipe), str(folder.recipe))
-    dtype = DTYPES[recipe.train.precision]
     system = _system(folder)
     if folder.model.is_dir():
+        dtype = DTYPES[recipe.train.precision]
         return replace(_of_base(str(folder.model), None, dtype), system=system)
     if not folder.adapter.is_dir():
         raise CommandError(
@@ -140,7 +142,8 @@ def _of_run(folder: RunFolder) -> Speaker:
             expected="a run that succeeded",
             hint=f"finish it with: tunesmith resume {folder.path}",
         )
-    base = _of_base(recipe.model.base, recipe.model.revision, dtype)
+    model = recipe.model
+    base = _of_base(model.base, model.revision, weights_dtype(recipe), model.quantize)
     adapter = PeftModel.from_pretrained(base.model, folder.adapter).eval()
     return Speaker(base.model, base.tokenizer, base.stop_ids, adapter, system)
 

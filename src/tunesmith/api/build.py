@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from tunesmith.adapters import base as adapters
 from tunesmith.adapters.base import Attached
-from tunesmith.api.resolve import device
+from tunesmith.api.resolve import device, weights_dtype
 from tunesmith.config.home import home
 from tunesmith.data.contract import Check, check, require
 from tunesmith.data.example import Batch
@@ -70,15 +70,15 @@ def seed_everything(seed: int) -> None:
 
 
 def build_base(recipe: Recipe) -> Base:
-    """Find and load the base; fp32 where the adapter trains the base's own weights."""
-    adapter = adapters.load(recipe.adapter.name)
-    dtype = recipe.train.precision if recipe.model.dtype == "auto" else recipe.model.dtype
-    if recipe.model.quantize != "none":
-        raise RecipeError("model.quantize", got=recipe.model.quantize, expected="none")
-    base = load(
-        find(recipe.model.base, recipe.model.revision),
-        DTYPES["fp32" if adapter.TRAINS_BASE else dtype],
-    )
+    """Find and load the base; fp32 where the adapter trains the base's own weights.
+
+    Raises:
+        RecipeError: Quantised weights that the adapter would have to train, or longer examples
+            than the base can see.
+    """
+    _require_frozen_if_quantized(recipe)
+    source = find(recipe.model.base, recipe.model.revision)
+    base = load(source, weights_dtype(recipe), recipe.model.quantize)
     longest = base.model.config.max_position_embeddings
     if recipe.data.max_tokens > longest:
         raise RecipeError(
@@ -88,6 +88,17 @@ def build_base(recipe: Recipe) -> Base:
         )
     base.model.to(device())
     return base
+
+
+def _require_frozen_if_quantized(recipe: Recipe) -> None:
+    kind, adapter = recipe.model.quantize, recipe.adapter.name
+    if kind != "none" and adapters.load(adapter).TRAINS_BASE:
+        raise RecipeError(
+            "model.quantize",
+            got=f"{kind} with adapter.name: {adapter}, which trains the base's own weights",
+            expected="none",
+            hint="quantised weights stay as they are; train beside them with adapter.name: lora",
+        )
 
 
 def build_rows(recipe: Recipe, base: Base) -> Rows:

@@ -70,6 +70,14 @@ def _export(session: Session, best: int, last: int) -> tuple[Artefact, Certifica
             got=f"an export that answers differently: {asdict(certificate)}",
             expected="equal greedy tokens and logits within the tolerance",
         )
+    for what, found in certificate.also.items():
+        session.watch.notice(
+            Warned(
+                f"{what} the adapter answers otherwise than as trained and measured: logits up to "
+                f"{found.max_logit_difference:.2g} apart, {found.equal_greedy_tokens:.0%} of the "
+                "greedy tokens equal"
+            )
+        )
     return artefact, certificate
 
 

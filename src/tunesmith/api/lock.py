@@ -26,9 +26,14 @@ def describe(recipe: Recipe, base: BaseSource, data: dict[str, str]) -> dict[str
     """
     return {
         "recipe_sha256": sha256(json.dumps(plain(recipe), sort_keys=True).encode()).hexdigest(),
-        "base": {"id": base.id, "sha256": base.sha256, "revision": base.revision},
+        "base": {
+            "id": base.id,
+            "sha256": base.sha256,
+            "revision": base.revision,
+            "quantize": recipe.model.quantize,
+        },
         "data": dict(sorted(data.items())),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: importlib.metadata.version(name) for name in _packages(recipe)},
         "machine": {
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",
@@ -36,6 +41,10 @@ def describe(recipe: Recipe, base: BaseSource, data: dict[str, str]) -> dict[str
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         },
     }
+
+
+def _packages(recipe: Recipe) -> tuple[str, ...]:
+    return (*PACKAGES, "bitsandbytes") if recipe.model.quantize == "nf4" else PACKAGES
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:

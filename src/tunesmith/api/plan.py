@@ -8,6 +8,7 @@ from tunesmith.api import build
 from tunesmith.api.resolve import device, require_paths, resolve
 from tunesmith.data.contract import Check
 from tunesmith.engine.fit import Fit
+from tunesmith.models.quantize import num_parameters
 from tunesmith.recipe import Recipe, read
 
 
@@ -48,7 +49,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     build.seed_everything(recipe.train.seed)
     base = build.build_base(recipe)
     rows = build.build_rows(recipe, base)
-    parameters = sum(p.numel() for p in base.model.parameters())
+    parameters = num_parameters(base.model)
     learner = build.build_learner(recipe, base)
     loader = build.build_loader(recipe, rows)
     measured = build.measure_fit(recipe, rows, learner, loader)

@@ -12,6 +12,7 @@ from tunesmith.engine.best import within
 from tunesmith.evaluate.statistics import paired_bootstrap
 from tunesmith.export.artefact import Artefact
 from tunesmith.export.certificate import Certificate
+from tunesmith.models.quantize import num_parameters
 from tunesmith.runs.events import now
 from tunesmith.runs.timeline import Timeline
 
@@ -46,7 +47,7 @@ def assemble(
         "finished": now(),
         "base": {
             **session.lock["base"],
-            "parameters": sum(p.numel() for p in attached.model.parameters())
+            "parameters": num_parameters(attached.model)
             - (0 if session.learner.adapter.TRAINS_BASE else attached.num_trained),
         },
         "data": _data(session),

@@ -10,6 +10,7 @@ from tunesmith.adapters import base as adapters
 from tunesmith.config.section import Section
 from tunesmith.data.section import DataSection, Source
 from tunesmith.engine import precision
+from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.section import TrainSection
 from tunesmith.errors import RecipeError
 from tunesmith.evaluate.section import EvaluateSection
@@ -39,6 +40,14 @@ def resolve(recipe: Recipe) -> Recipe:
         evaluate=_evaluate(recipe.evaluate),
         output=_with(recipe.output, dir=_absolute(recipe.output.dir or "runs/run")),
     )
+
+
+def weights_dtype(recipe: Recipe) -> torch.dtype:
+    """The type of the base's weights in a resolved recipe: fp32 where they are trained."""
+    if adapters.load(recipe.adapter.name).TRAINS_BASE:
+        return torch.float32
+    chosen = recipe.model.dtype
+    return DTYPES[recipe.train.precision if chosen == "auto" else chosen]
 
 
 def require_paths(recipe: Recipe) -> None:

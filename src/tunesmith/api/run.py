@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.api.answer import Messages, Speaker, open_speaker
+from tunesmith.api.resolve import weights_dtype
+from tunesmith.config.yaml_file import read_yaml
 from tunesmith.errors import CommandError
 from tunesmith.export.merge import merge, require_free
+from tunesmith.export.reload import Holding
+from tunesmith.models.quantize import NONE
+from tunesmith.recipe import from_dict
 from tunesmith.runs.folder import RunFolder
 
 PROMPTS = (
@@ -103,13 +108,20 @@ class Run:
                 hint=f"tunesmith resume {self.path}",
             )
         if to == "merged" and source == self.folder.adapter:
-            merge(source, target, self._prompts())
+            merge(source, target, self._prompts(), self._quantized())
             return target
         if to == "adapter" and source == self.folder.model:
             raise CommandError("--to", got="adapter", expected="merged, for a full fine-tuning")
         require_free(target)
         shutil.copytree(source, target, dirs_exist_ok=True)
         return target
+
+    def _quantized(self) -> Holding | None:
+        """How the base was quantised in training; None if it was not."""
+        recipe = from_dict(read_yaml(self.folder.recipe), str(self.folder.recipe))
+        if recipe.model.quantize == NONE:
+            return None
+        return Holding(weights_dtype(recipe), recipe.model.quantize)
 
     def _prompts(self) -> list[list[int]]:
         """Token ids of held-out prompts, or of a few general questions."""

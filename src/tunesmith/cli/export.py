@@ -33,3 +33,8 @@ def run(
             f"{proof['max_logit_difference']:.2g} (tolerance {proof['tolerance']:g}), "
             f"{proof['equal_greedy_tokens']:.1%} of greedy tokens equal"
         )
+        for what, found in proof["also"].items():
+            print_rich(
+                f"{what}: largest logit difference {found['max_logit_difference']:.2g}, "
+                f"{found['equal_greedy_tokens']:.1%} of greedy tokens equal"
+            )

@@ -1,11 +1,13 @@
 """Loads an artefact as a stranger would, in a process of its own, and answers with it.
 
 Run as `python -m tunesmith.export.reload`; `stranger.py` starts it and hands it jobs. Only
-transformers and PEFT touch the model here, none of Tunesmith's compute paths.
+transformers and PEFT touch the model here, none of Tunesmith's compute paths; where the base was
+quantised in training, `models.quantize` holds it the same way.
 """
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,23 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
+from tunesmith.models.quantize import NONE, quantize
 
-def load_artefact(folder: Path, dtype: torch.dtype) -> PreTrainedModel | PeftModel:
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """How the frozen weights of a base are held in memory."""
+
+    dtype: torch.dtype
+    quantize: str = NONE
+
+
+def load_artefact(folder: Path, held: Holding) -> PreTrainedModel | PeftModel:
     """The model of an adapter folder (with the base it names) or of a whole model's folder."""
     adapter = folder / "adapter_config.json"
     base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else None
-    model = AutoModelForCausalLM.from_pretrained(base or folder, dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(base or folder, dtype=held.dtype)
+    quantize(model.requires_grad_(False), held.quantize)
     return PeftModel.from_pretrained(model, folder).eval() if base else model.eval()
 
 
@@ -69,7 +82,8 @@ def _do(job: dict[str, Any]) -> str:
     """
     torch.set_num_threads(job["threads"])
     try:
-        model = load_artefact(Path(job["folder"]), getattr(torch, job["dtype"]))
+        held = Holding(getattr(torch, job["dtype"]), job["quantize"])
+        model = load_artefact(Path(job["folder"]), held)
         model.to(job["device"])
         save_file(answer(model, job["prompts"], job["num_tokens"]), job["answers"])
     # The border to the process that asked: whatever went wrong is its answer.

@@ -17,13 +17,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tunesmith.errors import RunError
+from tunesmith.export.reload import Holding
 
 
 def ask(
     folder: Path,
     prompts: list[list[int]],
     num_tokens: int,
-    dtype: torch.dtype,
+    held: Holding,
     device: torch.device,
 ) -> dict[str, Tensor]:
     """What the artefact in `folder` answers to `prompts`, loaded in the other process.
@@ -32,7 +33,7 @@ def ask(
         folder: An adapter or model folder.
         prompts: Token ids.
         num_tokens: Greedy tokens after each.
-        dtype: Of the base's weights.
+        held: How it holds the base's weights.
         device: Where it computes: the same kind as whatever it is compared with.
 
     Returns:
@@ -47,7 +48,8 @@ def ask(
             "folder": str(folder.resolve()),
             "prompts": prompts,
             "num_tokens": num_tokens,
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": str(held.dtype).removeprefix("torch."),
+            "quantize": held.quantize,
             "device": str(device),
             "threads": torch.get_num_threads(),
             "answers": str(answers),

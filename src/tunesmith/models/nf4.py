@@ -1,15 +1,13 @@
 """NF4 frozen weights: four bits each, made wide again for the time of one product.
 
 NormalFloat of 4 bits in blocks of 64 with their scales rounded to 8 bits (QLoRA, arXiv:2305.14314,
-section 3). Rounding, packing and unpacking are those of bitsandbytes; the products are plain ones in
-the type of the input. This saves memory, not time: the weight is unpacked once in the forward and
-once in the backward pass, a cost that is shared by all rows of the batch.
+section 3). Rounding, packing and unpacking are those of bitsandbytes; the products are plain ones
+in the type of the input. This saves memory, not time: the weight is unpacked once in the forward
+and once in the backward pass, a cost that is shared by all rows of the batch.
 
 Legend: M rows of input, I inputs, O outputs.
 """
 
-import logging
-import sys
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -31,12 +29,6 @@ def library() -> ModuleType:
     Raises:
         MachineError: It is not installed.
     """
-    quiet = logging.getLogger("bitsandbytes")
-    level, kernels = quiet.level, sys.modules.get("kernels", _ABSENT)
-    # With a package `kernels` at hand, bitsandbytes would fetch compiled code from the hub as it is
-    # imported; None makes that import fail, which it answers with a warning.
-    sys.modules["kernels"] = None
-    quiet.setLevel(logging.ERROR)
     try:
         from bitsandbytes import functional
     except ImportError as error:
@@ -46,16 +38,7 @@ def library() -> ModuleType:
             expected="the package bitsandbytes",
             hint="pip install 'tunesmith[quant]', or model.quantize: int8",
         ) from error
-    finally:
-        quiet.setLevel(level)
-        del sys.modules["kernels"]
-        if kernels is not _ABSENT:
-            sys.modules["kernels"] = kernels
     return functional
-
-
-_ABSENT: Any = object()
-"""Stands for a module that has not been imported; None would mean one that must not be."""
 
 
 class Nf4Linear(QuantizedLinear):

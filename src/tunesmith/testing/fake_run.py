@@ -290,6 +290,7 @@ BASE = {
     "id": "starter",
     "sha256": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     "revision": None,
+    "quantize": "none",
     "parameters": 134_515_008,
 }
 

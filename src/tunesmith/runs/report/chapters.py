@@ -141,6 +141,7 @@ def adapter(report: Record) -> Chapter | None:
         "base revision": base.get("revision") or "",
         "base SHA-256": base.get("sha256") or "",
         "base parameters": short_count(base.get("parameters")),
+        "base quantised": base.get("quantize") or "",
         "adapter": made.get("name") or "",
         "trained parameters": count(made.get("trainable_parameters")),
         "share of the base": small_percent(made.get("share")),
@@ -175,9 +176,16 @@ def certificate(report: Record) -> Chapter | None:
         ("same as trained", proof["ok"], f"on {count(prompts)} prompts"),
         ("largest difference of a logit", close, f"{written(difference)} of {written(tolerance)}"),
         ("equal greedy tokens", equal == 1, percent(equal)),
+        *(_told(what, found) for what, found in (proof.get("also") or {}).items()),
     )
     lead = "The artefact was loaded again in a fresh process and compared with the trained model."
     return Chapter("Certificate", lead, ("claim", "", "figure"), rows)
+
+
+def _told(what: str, found: Record) -> tuple[Cell, ...]:
+    """A comparison that decides nothing."""
+    difference, equal = found["max_logit_difference"], found["equal_greedy_tokens"]
+    return what, "", f"logits {written(difference)} apart, {percent(equal)} of greedy tokens equal"
 
 
 def timings(report: Record) -> Chapter | None:
