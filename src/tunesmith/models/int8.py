@@ -11,32 +11,23 @@ In the second product the sum runs over the outputs, so the scales of W cannot b
 they are multiplied into d y before that is rounded, which is exact up to that rounding. The sums
 themselves are exact: 32-bit integers, up to 133,000 terms.
 
+Measured on two Zen 4 cores, products of 8 to 1,600 rows with the matrices of a small model: 2,000
+billion operations a second against 850 in bf16. Both layouts of the weight are as fast, so one
+copy serves both products, and a single row takes the same way as a thousand.
+
 Legend: M rows of input, I inputs, O outputs.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
 
+from tunesmith.models.kernels.int8 import quantize_rows, scale_sums
 from tunesmith.models.quantized import QuantizedLinear
-
-LARGEST = 127
-"""Of a whole number; -128 is left out, so that a number and its negative round alike."""
-
-
-def quantize_rows(x_MK: Tensor) -> tuple[Tensor, Tensor]:
-    """Round each row to whole numbers times a scale of its own, the largest becoming 127.
-
-    Args:
-        x_MK: (M, K), bf16 or fp32, finite.
-
-    Returns:
-        (M, K) int8 and (M, 1) float32: their product is `x_MK` within half a scale, and a little
-        more in bf16. A row of zeros gets scale 0.
-    """
-    largest_M1 = x_MK.abs().amax(1, keepdim=True).float()
-    # A row of zeros stays one: 0 times the finite reciprocal of the smallest float.
-    inverse_M1 = LARGEST / largest_M1.clamp_min(torch.finfo(torch.float32).tiny * LARGEST)
-    return (x_MK * inverse_M1).round_().to(torch.int8), largest_M1 / LARGEST
+from tunesmith.models.weight import end_to_end
 
 
 class Int8Linear(QuantizedLinear):
@@ -51,23 +42,20 @@ class Int8Linear(QuantizedLinear):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear)
-        values_OI, scale_O1 = quantize_rows(linear.weight.detach())
+        values_OI, scale_O = quantize_rows(linear.weight.detach().contiguous())
         self.weight = nn.Parameter(values_OI, requires_grad=False)
-        self.register_buffer("scale_O", scale_O1.squeeze(1))
+        self.register_buffer("scale_O", scale_O)
 
-    def times(self, x_MI: Tensor) -> Tensor:
-        """X W^T, (M, O) in the type of `x_MI`, from x rounded to int8."""
-        return self.times_quantized(*quantize_rows(x_MI), x_MI.dtype)
-
-    def times_quantized(self, values_MI: Tensor, scale_M1: Tensor, dtype: torch.dtype) -> Tensor:
-        """The same from `quantize_rows(x)`, for layers that share an input; (M, O) in `dtype`."""
-        sums_MO = _product(values_MI, self.weight.t())
-        return (sums_MO * scale_M1).mul_(self.scale_O).to(dtype)
-
-    def times_transposed(self, y_MO: Tensor) -> Tensor:
-        """Y W, (M, I) in the type of `y_MO`, from y times the scales of W rounded to int8."""
-        values_MO, scale_M1 = quantize_rows(y_MO * self.scale_O)
-        return (_product(values_MO, self.weight) * scale_M1).to(y_MO.dtype)
+    @classmethod
+    def together(cls, layers: Sequence["Int8Linear"]) -> "Int8Weight":
+        """The weights of layers that read the same input, end to end and not copied."""
+        if len(layers) == 1:
+            scale_O = layers[0].scale_O
+        else:
+            scale_O = torch.cat([layer.scale_O for layer in layers])
+        ends = accumulate((layer.out_features for layer in layers), initial=0)
+        rows = tuple(slice(start, end) for start, end in pairwise(ends))
+        return Int8Weight(end_to_end([layer.weight for layer in layers]), scale_O, rows)
 
     def weight_in(self, dtype: torch.dtype) -> Tensor:
         """(O, I) the weight that this layer stands for, rounded to `dtype`."""
@@ -79,6 +67,36 @@ class Int8Linear(QuantizedLinear):
         return self.weight.nbytes + self.scale_O.nbytes
 
 
-def _product(a_MK: Tensor, b_KN: Tensor) -> Tensor:
-    """A B in whole numbers, (M, N) int32."""
-    return torch._int_mm(a_MK, b_KN)
+@dataclass(frozen=True, slots=True)
+class Int8Weight:
+    """Weights of one or several layers, end to end.
+
+    Attributes:
+        values_OI: (O, I) int8.
+        scale_O: (O,) float32.
+        rows: The outputs of each layer.
+    """
+
+    values_OI: Tensor
+    scale_O: Tensor
+    rows: tuple[slice, ...]
+
+    def times(self, x_MI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+        """X W^T + b, (M, O) in the type of `x_MI`, from x rounded to int8."""
+        values_MI, scale_M = quantize_rows(x_MI.contiguous())
+        sums_MO = torch._int_mm(values_MI, self.values_OI.t())
+        y_MO = scale_sums(sums_MO, scale_M, self.scale_O, None, x_MI.dtype)
+        return y_MO if bias_O is None else y_MO.add_(bias_O)
+
+    def times_transposed(self, y_MO: Tensor) -> Tensor:
+        """Y W, (M, I) in the type of `y_MO`, from y times the scales of W rounded to int8.
+
+        Each layer's part of a row has a scale of its own, as it has where layers stand alone.
+        """
+        y_MO, total_MI = y_MO.contiguous(), None
+        for rows in self.rows:
+            values_MO, scale_M = quantize_rows(y_MO[:, rows], self.scale_O[rows])
+            sums_MI = torch._int_mm(values_MO, self.values_OI[rows])
+            dtype = y_MO.dtype if rows is self.rows[-1] else torch.float32
+            total_MI = scale_sums(sums_MI, scale_M, None, total_MI, dtype)
+        return total_MI

@@ -12,7 +12,7 @@ Legend: M rows of input, I inputs, O outputs of all layers, R ranks of all adapt
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from types import NoneType
 from typing import Any
 
 import torch
@@ -22,28 +22,38 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tunesmith.models.project import Low, Part, project
+from tunesmith.models.quantized import QuantizedLinear
+from tunesmith.models.weight import Plain, Weight, end_to_end
 
 
 def fits(layer: nn.Module) -> bool:
     """Whether a layer can be computed here, exactly as it computes itself.
 
-    It can if it is a plain linear layer, or PEFT's LoRA or DoRA over a frozen one with one active
-    adapter and without dropout, other variants, or a bias of its own.
+    It can if it is a plain or quantised linear layer, or PEFT's LoRA or DoRA over a frozen one with
+    one active adapter and without dropout, other variants, or a bias of its own. DoRA over a
+    quantised one it cannot: that needs the lengths of the rows of W.
     """
-    if type(layer) is nn.Linear:
+    if _is_linear(layer):
         return True
-    if type(layer) is not LoraLinear or type(layer.base_layer) is not nn.Linear:
+    if type(layer) is not LoraLinear or not _is_linear(layer.base_layer):
         return False
     if len(layer.active_adapters) != 1:
         return False
     (name,) = layer.active_adapters
+    quantized = isinstance(layer.base_layer, QuantizedLinear)
     return (
         name in layer.lora_A
-        and isinstance(layer.lora_variant.get(name), DoraLinearVariant | None)
+        and isinstance(
+            layer.lora_variant.get(name), NoneType if quantized else DoraLinearVariant | None
+        )
         and isinstance(layer.lora_dropout[name], nn.Identity)
         and not layer.lora_bias[name]
         and not layer.base_layer.weight.requires_grad
     )
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    return type(layer) is nn.Linear or isinstance(layer, QuantizedLinear)
 
 
 class _Steps:
@@ -64,12 +74,18 @@ class Projection:
     """Layers that `fit` and read the same input.
 
     Args:
-        layers: At least one, all with as many inputs; their weights have one type and device.
+        layers: At least one, all with as many inputs; their weights have one type and device, and
+            are all plain or all quantised alike.
     """
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         self._layers = list(layers)
-        self._weight_OI = _end_to_end([_base(layer).weight for layer in layers])
+        bases = [_base(layer) for layer in layers]
+        self._quantized = self._weight_OI = None
+        if isinstance(bases[0], QuantizedLinear):
+            self._quantized = bases[0].together(bases)
+        else:
+            self._weight_OI = end_to_end([base.weight for base in bases])
         self._kept: dict[str, tuple[Any, Tensor]] = {}
 
     def __call__(self, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -103,19 +119,21 @@ class Projection:
             row, column = rows.stop, columns.stop
         return parts
 
-    def _weight(self, parts: list[Part], dtype: torch.dtype) -> Tensor:
-        """(O, I) the layers' weights end to end."""
+    def _weight(self, parts: list[Part], dtype: torch.dtype) -> Weight:
+        """The layers' weights end to end."""
+        if self._quantized is not None:
+            return self._quantized
         if self._weight_OI.dtype is dtype:
-            return self._weight_OI
+            return Plain(self._weight_OI)
         weights = [part.weight for part in parts]
-        return self._fresh("weight", dtype, weights, lambda: self._weight_OI.to(dtype))
+        return Plain(self._fresh("weight", dtype, weights, lambda: self._weight_OI.to(dtype)))
 
     def _bias(self, parts: list[Part], dtype: torch.dtype) -> Tensor | None:
         """(O,) the layers' biases end to end, zero for a layer without; None if none has one."""
         present = [part.bias for part in parts if part.bias is not None]
         if not present:
             return None
-        every = [p.weight.new_zeros(len(p.weight)) if p.bias is None else p.bias for p in parts]
+        every = [present[0].new_zeros(p.size) if p.bias is None else p.bias for p in parts]
         return self._fresh("bias", dtype, present, lambda: torch.cat(every).to(dtype))
 
     def _a(self, parts: list[Part], dtype: torch.dtype) -> Tensor | None:
@@ -181,26 +199,3 @@ def _adapter(layer: nn.Module) -> tuple[Tensor | None, Tensor | None, float, Ten
     dora = name in layer.lora_magnitude_vector
     magnitude = layer.lora_magnitude_vector[name].weight if dora else None
     return layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name], magnitude
-
-
-def _end_to_end(weights: list[nn.Parameter]) -> Tensor:
-    """One matrix of all rows; the parameters become views of it, if they are not yet."""
-    if len(weights) == 1:
-        return weights[0].detach()
-    rows, columns = sum(map(len, weights)), weights[0].shape[1]
-    if _lie_end_to_end(weights):
-        return weights[0].detach().as_strided((rows, columns), (columns, 1))
-    whole_OI = torch.cat([weight.detach() for weight in weights])
-    for weight, own in zip(weights, whole_OI.split([*map(len, weights)]), strict=True):
-        weight.data = own
-    return whole_OI
-
-
-def _lie_end_to_end(weights: list[nn.Parameter]) -> bool:
-    """Whether each begins in memory where the one before it ends."""
-    return all(
-        before.is_contiguous()
-        and before.untyped_storage().data_ptr() == after.untyped_storage().data_ptr()
-        and before.data_ptr() + before.numel() * before.element_size() == after.data_ptr()
-        for before, after in pairwise(weights)
-    )

@@ -8,6 +8,8 @@ and once in the backward pass, a cost that is shared by all rows of the batch.
 Legend: M rows of input, I inputs, O outputs.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -61,13 +63,10 @@ class Nf4Linear(QuantizedLinear):
         )
         self.weight = nn.Parameter(packed, requires_grad=False)
 
-    def times(self, x_MI: Tensor) -> Tensor:
-        """X W^T, (M, O) in the type of `x_MI`."""
-        return nn.functional.linear(x_MI, self.weight_in(x_MI.dtype))
-
-    def times_transposed(self, y_MO: Tensor) -> Tensor:
-        """Y W, (M, I) in the type of `y_MO`."""
-        return y_MO @ self.weight_in(y_MO.dtype)
+    @classmethod
+    def together(cls, layers: Sequence["Nf4Linear"]) -> "Nf4Weight":
+        """The weights of layers that read the same input, end to end once they are unpacked."""
+        return Nf4Weight(tuple(layers))
 
     def weight_in(self, dtype: torch.dtype) -> Tensor:
         """(O, I) the weight that this layer stands for, rounded to `dtype`."""
@@ -85,3 +84,22 @@ class Nf4Linear(QuantizedLinear):
         super()._apply(fn, recurse)
         self.state.to(self.weight.device)
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Nf4Weight:
+    """Weights of one or several layers, unpacked for each product and let go after it."""
+
+    layers: tuple[Nf4Linear, ...]
+
+    def times(self, x_MI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+        """X W^T + b, (M, O) in the type of `x_MI`."""
+        return nn.functional.linear(x_MI, self._weight(x_MI.dtype), bias_O)
+
+    def times_transposed(self, y_MO: Tensor) -> Tensor:
+        """Y W, (M, I) in the type of `y_MO`."""
+        return y_MO @ self._weight(y_MO.dtype)
+
+    def _weight(self, dtype: torch.dtype) -> Tensor:
+        parts = [layer.weight_in(dtype) for layer in self.layers]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)

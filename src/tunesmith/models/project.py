@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from tunesmith.models.weight import Weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Part:
     """One layer of a projection as it is at the moment of a call.
 
     Attributes:
-        weight: (o, I) its own weights.
+        weight: (o, I) its own weights; of a quantised layer, frozen, what they are packed into.
         bias: (o,) or None.
         a: (r, I) the A of its active adapter; None without one.
         b: (o, r) likewise.
@@ -41,6 +42,11 @@ class Part:
     columns: slice
 
     @property
+    def size(self) -> int:
+        """Its number of outputs."""
+        return self.rows.stop - self.rows.start
+
+    @property
     def masters(self) -> list[Tensor]:
         """Whatever may be trained, in the order in which `_Gradients.of` gives theirs."""
         every = (self.weight, self.bias, self.a, self.b, self.magnitude)
@@ -57,7 +63,7 @@ class Part:
 class Low:
     """What the products of all layers read; matrices and bias in the type of the computation."""
 
-    weight_OI: Tensor
+    weight: Weight
     bias_O: Tensor | None
     a_RI: Tensor | None
     b_OR: Tensor | None
@@ -67,7 +73,7 @@ class Low:
     @property
     def stretch_O(self) -> Tensor:
         """(O,) what DoRA multiplies each output by."""
-        return (self.magnitude_O / self.length_O).to(self.weight_OI.dtype)
+        return (self.magnitude_O / self.length_O).to(self.b_OR.dtype)
 
 
 def project(x_MI: Tensor, parts: list[Part], low: Low) -> Tensor:
@@ -88,7 +94,7 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_MI: Tensor, parts: list[Part], low: Low, *masters: Tensor) -> Tensor:
         ctx.parts, ctx.low = parts, low
-        y_MO = F.linear(x_MI, low.weight_OI, low.bias_O if low.length_O is None else None)
+        y_MO = low.weight.times(x_MI, low.bias_O if low.length_O is None else None)
         xa_MR = plain_MO = None
         if low.a_RI is not None:
             xa_MR = x_MI @ low.a_RI.t()
@@ -109,7 +115,7 @@ class _Project(torch.autograd.Function):
         if low.length_O is not None:
             whole.magnitude_O = (d_y_MO * plain_MO).sum(0, dtype=torch.float32) / low.length_O
             d_y_MO = d_y_MO * low.stretch_O
-        d_x = d_y_MO @ low.weight_OI if ctx.needs_input_grad[0] else None
+        d_x = low.weight.times_transposed(d_y_MO) if ctx.needs_input_grad[0] else None
         if low.a_RI is not None:
             d_xa_MR = d_y_MO @ low.b_OR
             whole.a_RI, whole.b_OR = d_xa_MR.t() @ x_MI, d_y_MO.t() @ xa_MR
@@ -123,7 +129,7 @@ class _Project(torch.autograd.Function):
 
 @dataclass(slots=True)
 class _Gradients:
-    """Gradients of all layers together, shaped as in `Low`; None where none is wanted."""
+    """Gradients of all layers together, laid end to end; None where none is wanted."""
 
     weight_OI: Tensor | None = None
     bias_O: Tensor | None = None

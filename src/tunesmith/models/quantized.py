@@ -7,10 +7,13 @@ its place in autograd (a gradient for the input, none for W), and PEFT's view of
 Legend: M rows of input, I inputs, O outputs.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from tunesmith.models.weight import Weight
 
 
 class QuantizedLinear(nn.Linear):
@@ -29,12 +32,9 @@ class QuantizedLinear(nn.Linear):
         self.bias = linear.bias
         self.train(linear.training)
 
-    def times(self, x_MI: Tensor) -> Tensor:
-        """X W^T, (M, O) in the type of `x_MI`; no gradient."""
-        raise NotImplementedError
-
-    def times_transposed(self, y_MO: Tensor) -> Tensor:
-        """Y W, (M, I) in the type of `y_MO`; no gradient."""
+    @classmethod
+    def together(cls, layers: Sequence["QuantizedLinear"]) -> Weight:
+        """The weights of layers of this kind that read the same input, end to end."""
         raise NotImplementedError
 
     def weight_in(self, dtype: torch.dtype) -> Tensor:
@@ -53,12 +53,13 @@ class QuantizedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """X W^T + b, (..., O); the type is that of autocast where that is on, else of `x`."""
-        dtype = dtype_of_products(x)
-        with torch.autocast(x.device.type, enabled=False):
-            y = _FrozenProduct.apply(x.reshape(-1, x.shape[-1]).to(dtype), self)
-            if self.bias is not None:
-                y = y + self.bias.to(dtype)
-        return y.view(*x.shape[:-1], -1)
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        bias = None if self.bias is None else self.bias.to(dtype)
+        with torch.autocast(kind, enabled=False):
+            x_MI = x.reshape(-1, x.shape[-1]).to(dtype)
+            y_MO = _FrozenProduct.apply(x_MI, bias, self.together([self]))
+        return y_MO.view(*x.shape[:-1], -1)
 
     def dequantized(self, dtype: torch.dtype) -> nn.Linear:
         """A plain layer with the same weight, for programs that know no other."""
@@ -73,19 +74,14 @@ class QuantizedLinear(nn.Linear):
 
 
 class _FrozenProduct(torch.autograd.Function):
-    """x -> x W^T, and back d x = d y W."""
+    """(x, b) -> x W^T + b."""
 
     @staticmethod
-    def forward(ctx: Any, x_MI: Tensor, layer: QuantizedLinear) -> Tensor:
-        ctx.layer = layer
-        return layer.times(x_MI)
+    def forward(ctx: Any, x_MI: Tensor, bias_O: Tensor | None, weight: Weight) -> Tensor:
+        ctx.weight = weight
+        return weight.times(x_MI, bias_O)
 
     @staticmethod
-    def backward(ctx: Any, d_y_MO: Tensor) -> tuple[Tensor, None]:
-        return ctx.layer.times_transposed(d_y_MO), None
-
-
-def dtype_of_products(x: Tensor) -> torch.dtype:
-    """The type that a product with `x` runs in: that of autocast where it is on, else of `x`."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    def backward(ctx: Any, d_y_MO: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        d_x = ctx.weight.times_transposed(d_y_MO) if ctx.needs_input_grad[0] else None
+        return d_x, d_y_MO.sum(0) if ctx.needs_input_grad[1] else None, None

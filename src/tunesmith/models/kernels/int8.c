@@ -1,0 +1,65 @@
+/* Products of whole numbers: rows of x rounded to 8 bits with a scale each, and the 32-bit sums of a
+   product made wide again (LLM.int8, arXiv:2208.07339, section 2.1, "vector-wise"). */
+
+#include <math.h>
+
+#include "number.h"
+
+#define LARGEST 127.0f
+#define TINY (LARGEST * 1.17549435e-38f)
+
+/* q (rows, width) and scale (rows,) with q scale = VALUE within half a scale; rows of x are `stride`
+   numbers apart. The largest is found among the bits of the absolute values, where NaN is above
+   infinity and so is not lost. Two functions, since a loop with a choice inside is 6 times slower. */
+#define QUANTIZE(NAME, T, VALUE)                                                                   \
+    void NAME##_##T(const T *x, const float *factor, int8_t *q, float *scale, int64_t rows,        \
+                    int64_t width, int64_t stride) {                                               \
+        _Pragma("omp parallel for schedule(static) if (rows * width > SMALL)")                     \
+        for (int64_t row = 0; row < rows; row++) {                                                 \
+            const T *in = x + row * stride;                                                        \
+            int8_t *out = q + row * width;                                                         \
+            int32_t most = 0;                                                                      \
+            _Pragma("omp simd reduction(max : most)")                                              \
+            for (int64_t i = 0; i < width; i++) {                                                  \
+                float value = VALUE;                                                               \
+                int32_t bits;                                                                      \
+                memcpy(&bits, &value, sizeof bits);                                                \
+                bits &= 0x7fffffff;                                                                \
+                most = bits > most ? bits : most;                                                  \
+            }                                                                                      \
+            float largest;                                                                         \
+            memcpy(&largest, &most, sizeof largest);                                               \
+            float inverse = LARGEST / (largest < TINY ? TINY : largest);                           \
+            _Pragma("omp simd")                                                                    \
+            for (int64_t i = 0; i < width; i++) out[i] = (int8_t)(int32_t)rintf(VALUE * inverse);  \
+            scale[row] = largest / LARGEST;                                                        \
+        }                                                                                          \
+    }
+
+#define PLAIN(T) QUANTIZE(quantize_rows, T, LOAD(T)(in[i]))
+#define TIMES_FACTOR(T) QUANTIZE(quantize_rows_times, T, (LOAD(T)(in[i]) * factor[i]))
+
+/* out = sums row column + added, all (rows, width) but for `row` (rows,) and `column` (width,);
+   `column` and `added` may be NULL. */
+#define SCALE(T)                                                                                   \
+    void scale_sums_##T(const int32_t *sums, const float *row, const float *column,                \
+                        const float *added, T *out, int64_t rows, int64_t width) {                 \
+        _Pragma("omp parallel for schedule(static) if (rows * width > SMALL)")                     \
+        for (int64_t r = 0; r < rows; r++) {                                                       \
+            const int32_t *in = sums + r * width;                                                  \
+            const float *more = added ? added + r * width : 0;                                     \
+            T *to = out + r * width;                                                               \
+            float scale = row[r];                                                                  \
+            _Pragma("omp simd")                                                                    \
+            for (int64_t i = 0; i < width; i++) {                                                  \
+                float value = (float)in[i] * scale;                                                \
+                if (column) value *= column[i];                                                    \
+                if (more) value += more[i];                                                        \
+                to[i] = STORE(T)(value);                                                           \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+EACH_TYPE(PLAIN)
+EACH_TYPE(TIMES_FACTOR)
+EACH_TYPE(SCALE)

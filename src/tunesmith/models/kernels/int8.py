@@ -1,0 +1,80 @@
+"""Rounding rows to int8 and making wide what a product of int8 gives, each in one pass.
+
+Legend: M rows, K and N columns.
+"""
+
+import torch
+from torch import Tensor
+
+from tunesmith.models.kernels import build
+
+LARGEST = 127
+"""Of a whole number; -128 is left out, so that a number and its negative round alike."""
+_TINY = torch.finfo(torch.float32).tiny * LARGEST
+"""Least that a row is divided by, so that the quotient is finite and a row of zeros stays one."""
+
+
+def quantize_rows(x_MK: Tensor, factor_K: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Round each row to whole numbers times a scale of its own, the largest becoming 127.
+
+    Args:
+        x_MK: (M, K) bf16 or fp32; columns may be a slice of a contiguous matrix.
+        factor_K: (K,) float32, multiplied into each row beforehand; None for 1.
+
+    Returns:
+        (M, K) int8 and (M,) float32, the scales: their product is `x_MK` within half a scale. A
+        row of zeros has scale 0. In a row that is not finite the scale is not.
+    """
+    if not build.serves(x_MK[0]) or x_MK.shape[1] == 0:
+        return _plain_quantize_rows(x_MK, factor_K)
+    rows, width = x_MK.shape
+    values, scale = (
+        x_MK.new_empty(rows, width, dtype=torch.int8),
+        x_MK.new_empty(rows, dtype=torch.float32),
+    )
+    build.call(
+        "quantize_rows" if factor_K is None else "quantize_rows_times",
+        x_MK.dtype,
+        *(x_MK, factor_K, values, scale, rows, width, x_MK.stride(0)),
+    )
+    return values, scale
+
+
+def _plain_quantize_rows(x_MK: Tensor, factor_K: Tensor | None) -> tuple[Tensor, Tensor]:
+    x_MK = x_MK if factor_K is None else x_MK * factor_K
+    largest_M1 = x_MK.abs().amax(1, keepdim=True).float()
+    # A tensor: a number divided by a tensor is rounded twice in torch, by way of the reciprocal.
+    inverse_M1 = largest_M1.new_tensor(LARGEST) / largest_M1.clamp_min(_TINY)
+    return (x_MK * inverse_M1).round_().to(torch.int8), (largest_M1 / LARGEST).squeeze(1)
+
+
+def scale_sums(
+    sums_MN: Tensor,
+    scale_M: Tensor,
+    scale_N: Tensor | None,
+    added_MN: Tensor | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """A product of whole numbers, times the scales of its rows and columns, plus `added_MN`.
+
+    Args:
+        sums_MN: (M, N) int32.
+        scale_M: (M,) float32.
+        scale_N: (N,) float32; None for 1.
+        added_MN: (M, N) float32; None for 0.
+        dtype: fp32 or bf16.
+
+    Returns:
+        (M, N) in `dtype`, rounded once.
+    """
+    out_MN = sums_MN.new_empty(sums_MN.shape, dtype=dtype)
+    if build.serves(out_MN):
+        rows, width = sums_MN.shape
+        build.call("scale_sums", dtype, *(sums_MN, scale_M, scale_N, added_MN, out_MN, rows, width))
+        return out_MN
+    wide_MN = sums_MN * scale_M[:, None]
+    if scale_N is not None:
+        wide_MN *= scale_N
+    if added_MN is not None:
+        wide_MN += added_MN
+    return wide_MN.to(dtype)

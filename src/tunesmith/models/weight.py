@@ -1,0 +1,60 @@
+"""What a product needs of a frozen or trained weight: to multiply by it, and by its transpose.
+
+Legend: M rows of input, I inputs, O outputs.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Weight(Protocol):
+    """The weights of one layer, or of several that read the same input, end to end."""
+
+    def times(self, x_MI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+        """X W^T + b, (M, O) in the type of `x_MI`; no gradient."""
+
+    def times_transposed(self, y_MO: Tensor) -> Tensor:
+        """Y W, (M, I) in the type of `y_MO`; no gradient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A weight as it is, in the type of the computation."""
+
+    weight_OI: Tensor
+
+    def times(self, x_MI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+        """X W^T + b, (M, O)."""
+        return F.linear(x_MI, self.weight_OI, bias_O)
+
+    def times_transposed(self, y_MO: Tensor) -> Tensor:
+        """Y W, (M, I)."""
+        return y_MO @ self.weight_OI
+
+
+def end_to_end(weights: list[nn.Parameter]) -> Tensor:
+    """One matrix of all rows; the parameters become views of it, if they are not yet."""
+    if len(weights) == 1:
+        return weights[0].detach()
+    rows, columns = sum(map(len, weights)), weights[0].shape[1]
+    if _lie_end_to_end(weights):
+        return weights[0].detach().as_strided((rows, columns), (columns, 1))
+    whole_OI = torch.cat([weight.detach() for weight in weights])
+    for weight, own in zip(weights, whole_OI.split([*map(len, weights)]), strict=True):
+        weight.data = own
+    return whole_OI
+
+
+def _lie_end_to_end(weights: list[nn.Parameter]) -> bool:
+    """Whether each begins in memory where the one before it ends."""
+    return all(
+        before.is_contiguous()
+        and before.untyped_storage().data_ptr() == after.untyped_storage().data_ptr()
+        and before.data_ptr() + before.numel() * before.element_size() == after.data_ptr()
+        for before, after in pairwise(weights)
+    )
