@@ -8,13 +8,15 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM
 
+from tunesmith.api import build
 from tunesmith.api.answer import open_speaker
 from tunesmith.api.plan import plan
 from tunesmith.api.train import resume, train
+from tunesmith.cli.plan import run as plan_verb
 from tunesmith.errors import MachineError, RecipeError
 from tunesmith.models import nf4
 from tunesmith.models.quantize import KINDS, kind_of
-from tunesmith.recipe import from_dict
+from tunesmith.recipe import from_dict, to_yaml
 
 
 @pytest.fixture(params=list(KINDS))
@@ -52,6 +54,14 @@ def test_the_same_recipe_gives_the_same_bits_resumed_or_not(make, kind):
         for file in again.path.glob(f"checkpoints/step-{step}/*"):
             file.unlink()
     assert resume(again.path).report["artefact"]["sha256"] == digest
+
+
+def test_a_plan_says_how_the_base_is_held(make, tmp_path, capsys):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(to_yaml(make(model__quantize="int8")))
+    assert plan(path).base_parameters == plan(make()).base_parameters
+    plan_verb(str(path))
+    assert "base in int8" in capsys.readouterr().out
 
 
 def test_fast_and_reference_kernels_train_alike(make):
@@ -96,6 +106,12 @@ def test_full_fine_tuning_over_a_quantized_base_is_refused(make):
         "expected none\n"
         "hint: quantised weights stay as they are; train beside them with adapter.name: lora"
     )
+
+
+def test_int8_on_a_gpu_is_refused(make, monkeypatch):
+    monkeypatch.setattr(build, "device", lambda: torch.device("cuda"))
+    with pytest.raises(RecipeError, match=r"quantize: got int8 on cuda; expected none or nf4"):
+        build.build_base(make(model__quantize="int8"))
 
 
 def test_an_unknown_kind_is_refused_with_the_choices(make):

@@ -15,6 +15,7 @@ from tunesmith.models import fast, linear
 from tunesmith.models.int8 import Int8Linear
 from tunesmith.models.kernels import build
 from tunesmith.models.kernels.int8 import quantize_rows, scale_sums
+from tunesmith.models.load import load
 from tunesmith.models.nf4 import Nf4Linear
 from tunesmith.models.policy import Policy
 from tunesmith.models.quantize import (
@@ -25,6 +26,7 @@ from tunesmith.models.quantize import (
     num_parameters,
     quantize,
 )
+from tunesmith.models.resolve import resolve
 from tunesmith.testing.tiny import tiny_model
 
 
@@ -306,3 +308,21 @@ def test_mixed_precision_runs_in_the_type_of_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(torch.randn(2, 64)).dtype is torch.bfloat16
     assert layer(torch.randn(2, 64)).dtype is torch.float32
+
+
+@pytest.mark.slow
+def test_the_starter_answers_nearly_as_before(kind, starter):
+    base = load(resolve(str(starter), None), torch.float32)
+    text = "The sun rises in the east and sets in the west. Water boils at 100 degrees."
+    ids = torch.tensor([base.tokenizer(text)["input_ids"]])
+    with torch.no_grad():
+        wide = float(base.model(input_ids=ids, labels=ids).loss)
+        before = num_bytes(base.model)
+        quantize(base.model, kind)
+        loss = float(base.model(input_ids=ids, labels=ids).loss)
+    # The starter comes in 4 bits, on another grid than that of NF4, so NF4 rounds it a second time.
+    assert loss == pytest.approx(wide, rel=0.02 if kind == "int8" else 0.2)
+    # 106 M weights of the blocks, by 3 and by 3.48 bytes less each.
+    assert before - num_bytes(base.model) == pytest.approx(
+        106e6 * (3 if kind == "int8" else 3.48), rel=0.01
+    )

@@ -73,10 +73,10 @@ def build_base(recipe: Recipe) -> Base:
     """Find and load the base; fp32 where the adapter trains the base's own weights.
 
     Raises:
-        RecipeError: Quantised weights that the adapter would have to train, or longer examples
-            than the base can see.
+        RecipeError: Quantised weights that the adapter would have to train or that the device
+            cannot multiply by, or longer examples than the base can see.
     """
-    _require_frozen_if_quantized(recipe)
+    _require_quantizable(recipe)
     source = find(recipe.model.base, recipe.model.revision)
     base = load(source, weights_dtype(recipe), recipe.model.quantize)
     longest = base.model.config.max_position_embeddings
@@ -90,7 +90,7 @@ def build_base(recipe: Recipe) -> Base:
     return base
 
 
-def _require_frozen_if_quantized(recipe: Recipe) -> None:
+def _require_quantizable(recipe: Recipe) -> None:
     kind, adapter = recipe.model.quantize, recipe.adapter.name
     if kind != "none" and adapters.load(adapter).TRAINS_BASE:
         raise RecipeError(
@@ -98,6 +98,12 @@ def _require_frozen_if_quantized(recipe: Recipe) -> None:
             got=f"{kind} with adapter.name: {adapter}, which trains the base's own weights",
             expected="none",
             hint="quantised weights stay as they are; train beside them with adapter.name: lora",
+        )
+    if kind == "int8" and device().type != "cpu":
+        raise RecipeError(
+            "model.quantize",
+            got=f"int8 on {device().type}",
+            expected="none or nf4: the products of int8 are written for processors",
         )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from tunesmith.cli.output import Json, Overrides, Recipe, print_json, print_rich
+from tunesmith.models.section import ModelSection
 
 
 def run(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> None:
@@ -18,7 +19,7 @@ def run(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> None
     print_rich(
         PlanView(
             recipe=recipe,
-            base=found.recipe.model.base,
+            base=_base(found.recipe.model),
             base_parameters=found.base_parameters,
             rows_train=found.rows_train,
             rows_eval=found.rows_eval,
@@ -40,3 +41,8 @@ def run(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> None
             warnings=[f"{check.name}: {check.says}" for check in found.checks if not check.ok],
         )
     )
+
+
+def _base(model: ModelSection) -> str:
+    """The base's name, and how it is held where that is not as published."""
+    return model.base if model.quantize == "none" else f"{model.base} in {model.quantize}"
