@@ -37,10 +37,10 @@ from tunesmith.models.load import load
 from tunesmith.models.policy import Policy
 from tunesmith.models.resolve import resolve
 
-REPEATS = 5
+REPEATS = 3
 PASSES = 2
 """Forward and backward passes of a repeat and side."""
-PAIRS = 4
+PAIRS = 2
 """Pairs of one pass."""
 GROUP = 8
 """Answers of a group; one group a pass."""
