@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,6 +28,7 @@ class HeldoutResult:
     per_row_count: NDArray[np.int64]
 
 
+@torch.no_grad()
 def heldout_loss(token_nll: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> HeldoutResult:
     """The loss over `batches`, however rows are spread over them.
 
