@@ -83,9 +83,9 @@ def _blocks(parts: tuple[Segment, ...], window: int | None) -> Iterator[_Block]:
         length = part.num_shared + part.num_own
         sees = length if window is None else min(window, length)
         for start in range(part.start, part.stop, BLOCK):
-            reach = start - sees + 1  # The furthest key, if all were the segment's own.
-            low, over = max(part.start, reach), max(0, part.start - reach)
-            begin = max(part.shared, part.end - over)
+            reach = start - sees + 1  # The first key seen, if the prefix lay right before.
+            low, beyond = max(part.start, reach), max(0, part.start - reach)
+            begin = max(part.shared, part.end - beyond)
             shared = slice(begin, part.end) if begin < part.end else None
             first = start - low + part.end - begin
             stop = min(start + BLOCK, part.stop)

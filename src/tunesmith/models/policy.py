@@ -7,7 +7,7 @@ Legend: N trained tokens, R rows, V vocabulary, D width of the model.
 """
 
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,24 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.models import attention, head
+from tunesmith.models.batch import Batch
 from tunesmith.models.shared_prefix import require_no_dropout, unshared
-
-
-class Batch(Protocol):
-    """What a batch must offer; `data.example.Batch` does, and says what each attribute is."""
-
-    input_ids: Tensor
-    positions: Tensor
-    places: Tensor
-    targets: Tensor
-    targets_per_row: tuple[int, ...]
-    lengths: tuple[int, ...]
-    prefixes: tuple[int | None, ...] | None
-    attention_mask: Tensor | None
-
-    @property
-    def packed(self) -> bool:
-        """Whether the examples lie end to end in one sequence."""
 
 
 class Policy:

@@ -7,28 +7,21 @@ That equals computing it once for each only while nothing is random.
 
 from dataclasses import replace
 from itertools import accumulate
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tunesmith.errors import ModelError
+from tunesmith.models.batch import Batch
 from tunesmith.models.segments import segments
 
 
-class Packed(Protocol):
-    """A packed batch, a dataclass; `data.example.Batch` says what each attribute is."""
+def unshared(batch: Batch) -> Batch:
+    """The same rows with the same targets, each with a copy of its prefix: the reference path.
 
-    input_ids: Tensor
-    positions: Tensor
-    places: Tensor
-    targets_per_row: tuple[int, ...]
-    lengths: tuple[int, ...]
-    prefixes: tuple[int | None, ...] | None
-
-
-def unshared(batch: Packed) -> Packed:
-    """The same rows with the same targets, each with a copy of its prefix: the reference path."""
+    Args:
+        batch: A packed one.
+    """
     parts, begun = segments(batch.lengths, batch.prefixes), set(batch.prefixes or ())
     rows = [
         [*range(part.shared, part.end), *range(part.start, part.stop)]
