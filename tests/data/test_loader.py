@@ -37,7 +37,7 @@ def make_loader(prepared: Prepared):
 
 
 def content(batches: list[Batch]) -> list[tuple]:
-    return [(batch.input_ids.tolist(), batch.labels.tolist(), batch.rows) for batch in batches]
+    return [(batch.input_ids.tolist(), batch.places.tolist(), batch.rows) for batch in batches]
 
 
 def test_seeking_gives_the_batches_of_walking(make_loader) -> None:

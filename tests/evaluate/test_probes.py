@@ -101,8 +101,8 @@ def test_batches_are_small_and_hold_every_answer_once(base, renderer):
     assert all(batch.num_trained <= MAX_BATCH_TOKENS for batch in probe.batches)
     rows = [row for batch in probe.batches for row in batch.rows]
     assert rows == [("general_prompts.jsonl", number) for number in range(1, 17)]
-    labels = torch.cat([b.labels[b.labels != -100] for b in probe.batches]).tolist()
-    assert labels == [token for answer in probe.answers for token in answer]
+    targets = torch.cat([b.targets for b in probe.batches]).tolist()
+    assert targets == [token for answer in probe.answers for token in answer]
 
 
 def test_an_answer_longer_than_a_batch_has_one_of_its_own():
@@ -114,7 +114,7 @@ def test_kept_answers_give_the_same_probe(probe):
     again = lay_out(probe.prompts, probe.answers, general.PROMPTS, PACKED)
     for one, other in zip(probe.batches, again.batches, strict=True):
         assert torch.equal(one.input_ids, other.input_ids)
-        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(one.targets, other.targets)
         assert one.rows == other.rows
 
 

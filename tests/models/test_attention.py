@@ -1,4 +1,4 @@
-"""Packed attention equals the attention of each example alone."""
+"""Packed attention equals that of each example alone, and of each answer with its prefix."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torch import nn
 
 from tunesmith.errors import ModelError
 from tunesmith.models import attention
+from tunesmith.models.segments import segments
 
 LENGTHS = (3, 1, 7, 600, 5)
 
@@ -74,3 +75,68 @@ def test_soft_capped_attention_is_refused_with_a_hint():
     q, k, v = _qkv(torch.float32, (4,))
     with pytest.raises(ModelError, match=r"softcap.*\nhint: set data.packing: false"):
         attention.packed_attention(nn.Identity(), q, k, v, None, lengths=(4,), softcap=50.0)
+
+
+SHARED = (4, 300, 5, 290, 1, 6, 40, 3, 7)
+"""Tokens of segments; both prefixes and answers reach beyond a block of queries."""
+PREFIXES = (None, None, 1, 1, 1, None, None, 6, 6)
+
+
+def _by_definition(q, k, v, lengths, prefixes, window):
+    """Plain softmax over the whole pack, masked by who may see whom, position by position."""
+    segment = [number for number, length in enumerate(lengths) for _ in range(length)]
+    before = [0 if p is None else lengths[p] for p in prefixes]
+    position = [before[number] + i for number, n in enumerate(lengths) for i in range(n)]
+    mine, at = torch.tensor(segment), torch.tensor(position)
+    continues = torch.tensor([-1 if p is None else p for p in prefixes])[mine]
+    back = at[:, None] - at[None, :]
+    seen = (mine[:, None] == mine[None, :]) | (continues[:, None] == mine[None, :])
+    seen &= (back >= 0) & (back < (window or len(segment)))
+    scores = q @ k.repeat_interleave(2, 1).transpose(-1, -2) * 0.25
+    weights = torch.softmax(scores.masked_fill(~seen, float("-inf")), -1)
+    return (weights @ v.repeat_interleave(2, 1)).transpose(1, 2)
+
+
+@pytest.mark.parametrize("window", [None, 3, 8, 280, 400])
+@pytest.mark.parametrize("path", ["blocks", "sdpa"])
+def test_answers_see_their_prefix_and_not_each_other(path, window):
+    q, k, v = _qkv(lengths=SHARED)
+    if path == "blocks":
+        out, _ = attention.packed_attention(
+            nn.Identity(),
+            *(q, k, v, None),
+            lengths=SHARED,
+            prefixes=PREFIXES,
+            scaling=0.25,
+            sliding_window=window,
+        )
+    else:
+        out = attention._by_segments(q, k, v, segments(SHARED, PREFIXES), 0.25, window)
+    expected = _by_definition(q, k, v, SHARED, PREFIXES, window)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
+    upstream = torch.randn_like(out)
+    got = torch.autograd.grad(out, (q, k, v), upstream)
+    want = torch.autograd.grad(expected, (q, k, v), upstream)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_a_prefix_add_up_in_fp32():
+    """600 answers of one token in bf16: each adds about a third of 1.
+
+    A sum in bf16 stops growing at 128, where numbers lie 1 apart.
+    """
+    lengths, prefixes = (2, *[1] * 600), (None, *[0] * 600)
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 1, 602, 8).bfloat16().requires_grad_() for _ in range(3))
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        parts = [x.to(dtype) for x in (q, k, v)]
+        out, _ = attention.packed_attention(
+            nn.Identity(), *parts, None, lengths=lengths, prefixes=prefixes
+        )
+        (found[dtype],) = torch.autograd.grad(out, parts[2], torch.ones_like(out))
+    exact, rounded = found[torch.float32][:, :, :2], found[torch.bfloat16][:, :, :2].float()
+    # Probabilities are off by up to 2^-9 each, and so is the sum when it is rounded at last.
+    assert exact.min() > 150
+    torch.testing.assert_close(rounded, exact, rtol=2**-8, atol=0)

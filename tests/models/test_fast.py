@@ -3,68 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
-from transformers import (
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    GemmaConfig,
-    GemmaForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    Phi3Config,
-    Phi3ForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
 
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Example
 from tunesmith.models import fast
 from tunesmith.models.kernels import build
 from tunesmith.models.policy import Policy
+from tunesmith.testing.bases import BASES, lora_base, random_base
 from tunesmith.testing.tiny import tiny_model
 
-COMMON = {
-    "vocab_size": 320,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "dtype": "float32",
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": 0,
-}
-GPT2 = {
-    "vocab_size": 320,
-    "n_embd": 64,
-    "n_layer": 2,
-    "n_head": 4,
-    "bos_token_id": None,
-    "eos_token_id": None,
-}
-BASES = {
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**COMMON, tie_word_embeddings=True)),
-    "llama with biases": lambda: LlamaForCausalLM(
-        LlamaConfig(**COMMON, attention_bias=True, mlp_bias=True)
-    ),
-    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**COMMON)),
-    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**COMMON, head_dim=16)),
-    "mistral": lambda: MistralForCausalLM(MistralConfig(**COMMON, sliding_window=8)),
-    "gemma": lambda: GemmaForCausalLM(GemmaConfig(**COMMON, head_dim=16)),
-    "gemma3": lambda: Gemma3ForCausalLM(Gemma3TextConfig(**COMMON, head_dim=16, sliding_window=8)),
-    "phi3": lambda: Phi3ForCausalLM(Phi3Config(**COMMON)),
-    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT2)),
-}
 ATTENTION = {"gpt2": 0, "phi3": 0}
 """Fast attention modules where they are not both: these two make q, k and v in one layer."""
 LENGTHS = (12, 5, 300, 40, 8)
@@ -77,30 +25,6 @@ def _batch(packed=True):
         for i, n in enumerate(LENGTHS)
     ]
     return collate(examples, packed=packed, pad_id=0)
-
-
-def _base(name):
-    torch.manual_seed(0)
-    model = BASES[name]().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:  # Norms and biases that do nothing would prove nothing.
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model
-
-
-def _adapted(name="llama", dtype=torch.float32, **keys):
-    model = _base(name).to(dtype)
-    model.requires_grad_(False)
-    fan = {"fan_in_fan_out": True} if name == "gpt2" else {}
-    keys = {"r": 4, "lora_alpha": 12, "target_modules": "all-linear"} | fan | keys
-    peft_model = get_peft_model(model, LoraConfig(**keys))
-    for part, parameter in peft_model.named_parameters():
-        if "lora_B" in part:
-            torch.nn.init.normal_(parameter, std=0.1)
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return model
 
 
 def _loss_and_gradients(model, kernels, precision=torch.float32, packed=True):
@@ -131,7 +55,7 @@ def computed_by(request, monkeypatch):
 
 @pytest.mark.parametrize("name", BASES)
 def test_lora_equals_peft(name, computed_by):
-    model = _adapted(name)
+    model = lora_base(name)
     expected_loss, expected = _loss_and_gradients(model, "reference")
     loss, gradients = _loss_and_gradients(model, "fast")
     torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=0)
@@ -141,7 +65,7 @@ def test_lora_equals_peft(name, computed_by):
 @pytest.mark.parametrize("name", BASES)
 @pytest.mark.parametrize("packed", [True, False])
 def test_full_equals_transformers(name, packed):
-    model = _base(name)
+    model = random_base(name)
     expected_loss, expected = _loss_and_gradients(model, "reference", packed=packed)
     loss, gradients = _loss_and_gradients(model, "fast", packed=packed)
     torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=0)
@@ -150,7 +74,7 @@ def test_full_equals_transformers(name, packed):
 
 @pytest.mark.parametrize("name", BASES)
 def test_every_module_that_can_be_is_fast(name):
-    laid = fast.lay_over(_adapted(name))
+    laid = fast.lay_over(lora_base(name))
     assert laid["attention"] == ATTENTION.get(name, 2)
     assert laid["feed-forward"] == ATTENTION.get(name, 2)
     assert (laid["norm"] > 0) == (name != "gpt2")
@@ -167,12 +91,12 @@ def test_bf16_stays_as_close_to_fp32_as_the_reference_does(adapter):
     For full fine-tuning the sums between the blocks are bf16 here and fp32 under autocast, which is
     the difference that the limit leaves room for.
     """
-    make = _adapted if adapter == "lora" else _base
+    make = lora_base if adapter == "lora" else random_base
     _, exact = _loss_and_gradients(make("llama"), "reference")
     dtype = torch.bfloat16 if adapter == "lora" else torch.float32
     distances = {}
     for kernels in ("reference", "fast"):
-        model = _adapted("llama", dtype) if adapter == "lora" else _base("llama")
+        model = lora_base("llama", dtype) if adapter == "lora" else random_base("llama")
         _, gradients = _loss_and_gradients(model, kernels, torch.bfloat16)
         distances[kernels] = sum(
             ((gradients[n].float() - exact[n]).norm() / exact[n].norm()).item() for n in exact
@@ -181,14 +105,14 @@ def test_bf16_stays_as_close_to_fp32_as_the_reference_does(adapter):
 
 
 def test_masters_stay_fp32_beside_a_bf16_base():
-    model = _adapted(dtype=torch.bfloat16)
+    model = lora_base(dtype=torch.bfloat16)
     _, gradients = _loss_and_gradients(model, "fast", torch.bfloat16)
     assert {g.dtype for g in gradients.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("adapter", ["lora", "full"])
 def test_a_step_of_the_optimizer_is_seen_by_the_next_pass(adapter):
-    model = _adapted() if adapter == "lora" else _base("llama")
+    model = lora_base() if adapter == "lora" else random_base("llama")
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-2, fused=True)
     _loss_and_gradients(model, "fast", torch.bfloat16)
@@ -200,7 +124,7 @@ def test_a_step_of_the_optimizer_is_seen_by_the_next_pass(adapter):
 
 
 def test_disabled_adapter_answers_as_the_base():
-    model = _adapted()
+    model = lora_base()
     fast.lay_over(model)
     ids = torch.randint(0, 256, (1, 8))
     for module in model.modules():
@@ -208,12 +132,12 @@ def test_disabled_adapter_answers_as_the_base():
             module.enable_adapters(False)
     with torch.no_grad():
         got = model(input_ids=ids).logits
-        expected = _base("llama")(input_ids=ids).logits
+        expected = random_base("llama")(input_ids=ids).logits
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_are_not_held_twice():
-    model = _base("llama")
+    model = random_base("llama")
     fast.lay_over(model)
     first = model.model.layers[0].self_attn
     storages = {p.weight.untyped_storage().data_ptr() for p in (first.q_proj, first.k_proj)}
@@ -224,7 +148,7 @@ def test_weights_are_not_held_twice():
 
 
 def test_taking_off_gives_back_the_modules_own_forward():
-    model = _adapted()
+    model = lora_base()
     fast.lay_over(model)
     fast.take_off(model)
     assert not any("forward" in module.__dict__ for module in model.modules())
@@ -232,7 +156,7 @@ def test_taking_off_gives_back_the_modules_own_forward():
 
 @pytest.mark.parametrize("name", ["llama", "llama with biases"])
 def test_dora_equals_peft(name):
-    model = _adapted(name, use_dora=True)
+    model = lora_base(name, use_dora=True)
     expected_loss, expected = _loss_and_gradients(model, "reference")
     assert fast.lay_over(model)["attention"] == 2
     loss, gradients = _loss_and_gradients(model, "fast")
@@ -241,13 +165,13 @@ def test_dora_equals_peft(name):
 
 
 def test_dropout_keeps_pefts_own_path():
-    laid = fast.lay_over(_adapted(lora_dropout=0.1))
+    laid = fast.lay_over(lora_base(lora_dropout=0.1))
     assert laid["lora"] == 0
     assert laid["attention"] == laid["feed-forward"] == 0
 
 
 def test_adapters_on_some_layers_only():
-    model = _adapted(target_modules=["q_proj", "v_proj", "down_proj"])
+    model = lora_base(target_modules=["q_proj", "v_proj", "down_proj"])
     expected_loss, expected = _loss_and_gradients(model, "reference")
     loss, gradients = _loss_and_gradients(model, "fast")
     torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=0)

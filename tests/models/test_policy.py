@@ -58,12 +58,11 @@ def test_token_nll_adds_up_to_the_loss(kernels):
     torch.testing.assert_close(nll.sum(), policy.loss_sum(batch).detach(), rtol=1e-5, atol=1e-4)
 
 
-def test_features_give_the_log_probabilities_of_the_labels():
+def test_features_give_the_log_probabilities_of_the_targets():
     policy = Policy(tiny_model(seed=0), "fast", torch.float32)
     batch = collate(_examples(), packed=True, pad_id=0)
     log_probs = policy.log_probs_of(policy.features(batch))
-    targets = batch.labels[batch.labels != -100]
-    got = -log_probs.gather(1, targets[:, None]).squeeze(1)
+    got = -log_probs.gather(1, batch.targets[:, None]).squeeze(1)
     torch.testing.assert_close(got, policy.token_nll(batch), rtol=1e-5, atol=1e-5)
 
 

@@ -1,16 +1,13 @@
 """What the data room hands on: examples, and the batches made of them.
 
-Legend for shapes: B examples side by side, T tokens of one sequence.
+Legend for shapes: B examples side by side, T tokens of one sequence, N trained tokens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-
-IGNORE = -100
-"""Label of a position that carries no loss (the value torch's cross entropy ignores)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +34,35 @@ class Example:
 class Batch:
     """Examples laid out for one forward pass.
 
-    A packed batch is one sequence: (1, T) with the examples end to end, blind to each other.
+    A packed batch is one sequence: (1, T) with segments end to end. A segment is an example, blind
+    to all others; or a prefix that several examples share, computed once; or what one of these has
+    of its own, which sees that prefix and itself.
     A padded batch is (B, T) with padding on the right and an attention mask.
 
     Attributes:
         input_ids: int64, (1, T) or (B, T).
-        positions: int64, same shape; restarts at 0 with each example.
-        labels: int64, same shape; the *next* token where it is trained, IGNORE elsewhere. The last
-            position of each example is always IGNORE, so no loss crosses from one to the next.
-        lengths: Tokens of each example, in order.
+        positions: int64, same shape; restarts at 0 with each example, goes on behind a prefix.
+        places: int64 (N,), where each target is predicted: at the token before it, counted through
+            `input_ids` line by line. Example by example; the first tokens behind a shared prefix
+            are all predicted at its last one.
+        targets: int64 (N,), the ids of the trained tokens, in the order of `places`.
+        targets_per_row: How many of them each example has, in order.
+        lengths: Tokens of each segment, or of each line without its padding.
+        prefixes: For each segment the number of the one that it continues, None for those that
+            begin an example. None altogether where nothing is shared.
         attention_mask: int64 (B, T), 1 on real tokens; None for a packed batch.
         rows: (source, row) of each example, in order; names the culprits when a step is rejected.
-        num_trained: How many labels are not IGNORE.
     """
 
     input_ids: Tensor
     positions: Tensor
-    labels: Tensor
+    places: Tensor
+    targets: Tensor
+    targets_per_row: tuple[int, ...]
     lengths: tuple[int, ...]
+    prefixes: tuple[int | None, ...] | None
     attention_mask: Tensor | None
     rows: tuple[tuple[str, int], ...]
-    num_trained: int
 
     @property
     def packed(self) -> bool:
@@ -65,21 +70,23 @@ class Batch:
         return self.attention_mask is None
 
     @property
+    def num_trained(self) -> int:
+        """Targets of all examples."""
+        return len(self.targets)
+
+    @property
     def num_tokens(self) -> int:
-        """Real tokens, padding not counted."""
+        """Tokens computed: a shared prefix counts once, padding does not."""
         return sum(self.lengths)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
         if self.input_ids.device == device:
             return self
-        mask = self.attention_mask
-        return Batch(
-            self.input_ids.to(device, non_blocking=True),
-            self.positions.to(device, non_blocking=True),
-            self.labels.to(device, non_blocking=True),
-            self.lengths,
-            None if mask is None else mask.to(device, non_blocking=True),
-            self.rows,
-            self.num_trained,
-        )
+        names = ("input_ids", "positions", "places", "targets", "attention_mask")
+        there = {
+            name: tensor.to(device, non_blocking=True)
+            for name in names
+            if (tensor := getattr(self, name)) is not None
+        }
+        return replace(self, **there)

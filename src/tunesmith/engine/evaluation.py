@@ -7,7 +7,6 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from tunesmith.data.example import Batch
 from tunesmith.evaluate.heldout import heldout_loss
@@ -93,8 +92,7 @@ class Evaluator:
     def _heldout(self, details: dict[str, Any]) -> float | None:
         if not self.heldout:
             return None
-        with torch.no_grad():
-            result = heldout_loss(self.policy.token_nll, self.heldout)
+        result = heldout_loss(self.policy.token_nll, self.heldout)
         details["heldout"] = {
             "sums": _plain(result.per_row_sum),
             "counts": _plain(result.per_row_count),

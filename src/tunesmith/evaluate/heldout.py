@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tunesmith.data.example import Batch
 from tunesmith.errors import DataError
-from tunesmith.evaluate.rows import labels_by_row, sum_by_row
+from tunesmith.evaluate.rows import sum_by_row, targets_by_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,12 @@ class HeldoutResult:
     per_row_count: NDArray[np.int64]
 
 
+@torch.no_grad()
 def heldout_loss(token_nll: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> HeldoutResult:
     """The loss over `batches`, however rows are spread over them.
 
     Args:
-        token_nll: Gives -log p of each label of a batch in order, (N,).
+        token_nll: Gives -log p of each trained token of a batch in order, (N,).
         batches: In the same order before and after, so that rows can be paired.
 
     Returns:
@@ -43,7 +45,7 @@ def heldout_loss(token_nll: Callable[[Batch], Tensor], batches: Iterable[Batch])
     sums, counts = [np.empty(0)], [np.empty(0, dtype=np.int64)]
     for batch in batches:
         sums.append(sum_by_row(batch, token_nll(batch)))
-        counts.append(labels_by_row(batch))
+        counts.append(targets_by_row(batch))
     per_row_sum, per_row_count = np.concatenate(sums), np.concatenate(counts)
     num_tokens = int(per_row_count.sum())
     if not num_tokens:

@@ -1,12 +1,12 @@
 """Attention over packs: examples end to end in one sequence, blind to each other, no padding.
 
 Registered with transformers under `PACKED`, so that any model that routes attention through
-transformers' attention interface can use it. The lengths of the examples reach it as the keyword
-`lengths` of the model's forward call. On a CPU it is made of matrix products (`block_attention`),
-elsewhere of SDPA, example by example.
+transformers' attention interface can use it. How the pack is laid out reaches it as the keywords
+`lengths` and `prefixes` of the model's forward call (`segments`). On a CPU it is made of matrix
+products (`block_attention`), elsewhere of SDPA, segment by segment.
 
-Legend: H query heads, G key/value heads, T tokens of the pack, N tokens of one example, D head
-width.
+Legend: H query heads, G key/value heads, T tokens of the pack, M tokens of one segment, N tokens
+that it sees, D head width.
 """
 
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tunesmith.errors import ModelError
 from tunesmith.models.block_attention import attend
+from tunesmith.models.segments import Segment, segments
 
 PACKED = "tunesmith_packed"
 """Name under which transformers knows this attention."""
@@ -37,12 +38,13 @@ def packed_attention(
     attention_mask: Tensor | None,
     *,
     lengths: tuple[int, ...],
+    prefixes: tuple[int | None, ...] | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention within each example of a pack.
+    """Causal attention within each segment of a pack, and to the prefix that it continues.
 
     Args:
         module: The attention module that calls; only named in errors.
@@ -50,7 +52,9 @@ def packed_attention(
         key: (1, G, T, D).
         value: (1, G, T, D).
         attention_mask: Must be None: a pack has no padding.
-        lengths: Tokens of each example; they add up to T.
+        lengths: Tokens of each segment; they add up to T.
+        prefixes: The number of the segment that each continues; None for those that begin an
+            example, and altogether if all do.
         scaling: Factor on q k^T; None is 1/sqrt(D).
         dropout: Probability of dropping an attention weight.
         sliding_window: How many tokens back a token sees, itself included; None sees all.
@@ -72,32 +76,17 @@ def packed_attention(
             )
     query, key = query.to(value.dtype), key.to(value.dtype)
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    parts = segments(lengths, prefixes)
     if query.device.type == "cpu" and dropout == 0.0:
-        return _by_blocks(query, key, value, lengths, scale, sliding_window), None
-    parts = []
-    for q, k, v, n in zip(
-        query.split(lengths, 2),
-        key.split(lengths, 2),
-        value.split(lengths, 2),
-        lengths,
-        strict=True,
-    ):
-        windowed = sliding_window is not None and n > sliding_window
-        mask = _window(n, sliding_window, q.device) if windowed else None
-        causal = mask is None
-        parts.append(
-            F.scaled_dot_product_attention(
-                q, k, v, mask, dropout, is_causal=causal, scale=scale, enable_gqa=True
-            )
-        )
-    return torch.cat(parts, 2).transpose(1, 2), None
+        return _by_blocks(query, key, value, parts, scale, sliding_window), None
+    return _by_segments(query, key, value, parts, scale, sliding_window, dropout), None
 
 
 def _by_blocks(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    lengths: tuple[int, ...],
+    parts: tuple[Segment, ...],
     scale: float,
     window: int | None,
 ) -> Tensor:
@@ -105,14 +94,47 @@ def _by_blocks(
     _, heads, tokens, width = query.shape
     groups = key.shape[1]
     q_GTRD = query[0].reshape(groups, heads // groups, tokens, width).transpose(1, 2).contiguous()
-    out_TC = attend(q_GTRD, key[0].contiguous(), value[0].contiguous(), lengths, scale, window)
+    out_TC = attend(q_GTRD, key[0].contiguous(), value[0].contiguous(), parts, scale, window)
     return out_TC.view(1, tokens, heads, width)
 
 
-def _window(n: int, width: int, device: torch.device) -> Tensor:
-    """(N, N) bool, True where a query may see a key: not later, and fewer than `width` back."""
-    back = torch.arange(n, device=device)[:, None] - torch.arange(n, device=device)[None, :]
-    return (back >= 0) & (back < width)
+def _by_segments(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    parts: tuple[Segment, ...],
+    scale: float,
+    window: int | None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """(1, T, H, D)."""
+    answers = []
+    for part in parts:
+        q, k, v = query[:, :, part.start : part.stop], _seen(key, part), _seen(value, part)
+        mask = _mask(part, window, query.device)
+        options = {"is_causal": mask is None, "scale": scale, "enable_gqa": True}
+        answers.append(F.scaled_dot_product_attention(q, k, v, mask, dropout, **options))
+    return torch.cat(answers, 2).transpose(1, 2)
+
+
+def _seen(x_1GTD: Tensor, part: Segment) -> Tensor:
+    """(1, G, N, D) keys or values that a segment sees: those of its prefix, and its own."""
+    own = x_1GTD[:, :, part.start : part.stop]
+    return torch.cat([x_1GTD[:, :, part.shared : part.end], own], 2) if part.num_shared else own
+
+
+def _mask(part: Segment, window: int | None, device: torch.device) -> Tensor | None:
+    """(M, N) bool, True where a query may see a key: not later, and fewer than `window` back.
+
+    None where that is no more than causal, for which SDPA needs no mask.
+    """
+    num_keys = part.num_shared + part.num_own
+    window = num_keys if window is None else window
+    if not part.num_shared and num_keys <= window:
+        return None
+    key_N = torch.arange(num_keys, device=device)
+    back_MN = key_N[part.num_shared :, None] - key_N[None, :]
+    return (back_MN >= 0) & (back_MN < window)
 
 
 @contextmanager

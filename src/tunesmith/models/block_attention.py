@@ -2,9 +2,10 @@
 
 SDPA's flash attention for CPUs is several times slower than matrix products on short examples,
 backward most of all, and no faster in bf16 than in fp32. Here each block of at most BLOCK queries
-of one example is multiplied with the keys that it may see, so work above the diagonal is skipped;
-query heads that share a key head are rows of the same product. Probabilities are kept for the
-backward pass where they are small, and made again where they are not.
+of one segment is multiplied with the keys that it may see, so work above the diagonal is skipped;
+query heads that share a key head are rows of the same product. Behind a shared prefix the keys are
+those of the prefix and its own, side by side; the prefix's gradients add up. Probabilities are
+kept for the backward pass where they are small, and made again where they are not.
 
 FlashAttention, arXiv:2205.14135, appendix B.4, without tiling over keys.
 
@@ -20,63 +21,75 @@ import torch
 from torch import Tensor
 
 from tunesmith.models.kernels.softmax import attend_, attend_backward_
+from tunesmith.models.segments import Segment
 
 BLOCK = 256
 """Queries of one block."""
 
 KEEP = 256
-"""Longest example whose probabilities are kept for the backward pass: 18 bytes per key, head and
-layer of a token would soon be more than everything else that is kept."""
+"""Longest segment, prefix included, whose probabilities are kept for the backward pass: 18 bytes
+per key, head and layer of a token would soon be more than everything else that is kept."""
 
 
 def attend(
     q_GTRD: Tensor,
     k_GTD: Tensor,
     v_GTD: Tensor,
-    lengths: tuple[int, ...],
+    parts: tuple[Segment, ...],
     scale: float,
     window: int | None = None,
 ) -> Tensor:
-    """Causal attention within each example of a pack.
+    """Causal attention within each segment of a pack, and to the prefix that it continues.
 
     Args:
         q_GTRD: (G, T, R, D) queries.
         k_GTD: (G, T, D) keys.
         v_GTD: (G, T, D) values.
-        lengths: Tokens of each example; they add up to T.
+        parts: The segments, in order; they cover all T tokens.
         scale: Factor on q k^T.
         window: How many keys back a query sees, itself included; None sees all.
 
     Returns:
         (T, G R D): the heads of a token side by side.
     """
-    return _Attend.apply(q_GTRD, k_GTD, v_GTD, lengths, scale, window)
+    return _Attend.apply(q_GTRD, k_GTD, v_GTD, parts, scale, window)
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Queries from `start` to `stop` of the pack, and the keys from `low` to `stop`."""
+    """Queries from `start` to `stop` of the pack, and the keys that they see.
+
+    Attributes:
+        start: First query.
+        stop: Behind the last query, and the last key.
+        low: First key of the segment's own.
+        shared: Keys of the prefix before these; None where there are none.
+        first: Keys before the first query.
+        window: How many keys a query sees at most.
+        short: Whether probabilities are kept.
+    """
 
     start: int
     stop: int
     low: int
-    length: int
+    shared: slice | None
+    first: int
     window: int
-
-    @property
-    def sight(self) -> tuple[int, int]:
-        """What the softmax needs to know: the first query in keys, and the window."""
-        return self.start - self.low, self.window
+    short: bool
 
 
-def _blocks(lengths: tuple[int, ...], window: int | None) -> Iterator[_Block]:
-    begin = 0
-    for length in lengths:
+def _blocks(parts: tuple[Segment, ...], window: int | None) -> Iterator[_Block]:
+    for part in parts:
+        length = part.num_shared + part.num_own
         sees = length if window is None else min(window, length)
-        for at in range(0, length, BLOCK):
-            start, stop = begin + at, begin + min(at + BLOCK, length)
-            yield _Block(start, stop, max(begin, start - sees + 1), length, sees)
-        begin += length
+        for start in range(part.start, part.stop, BLOCK):
+            reach = start - sees + 1  # The first key seen, if the prefix lay right before.
+            low, beyond = max(part.start, reach), max(0, part.start - reach)
+            begin = max(part.shared, part.end - beyond)
+            shared = slice(begin, part.end) if begin < part.end else None
+            first = start - low + part.end - begin
+            stop = min(start + BLOCK, part.stop)
+            yield _Block(start, stop, low, shared, first, sees, length <= KEEP)
 
 
 class _Attend(torch.autograd.Function):
@@ -86,21 +99,20 @@ class _Attend(torch.autograd.Function):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        lengths: tuple[int, ...],
+        parts: tuple[Segment, ...],
         scale: float,
         window: int | None,
     ) -> Tensor:
         out_GTRD = torch.empty_like(q)
         kept: list[Tensor] = []
         wanted = any(ctx.needs_input_grad)
-        for block in _blocks(lengths, window):
+        for block in _blocks(parts, window):
             p_GMN = _probabilities(q, k, block, scale)
-            o_GMD = torch.bmm(p_GMN, v[:, block.low : block.stop])
-            _rows(out_GTRD, block).copy_(o_GMD)
-            if wanted and block.length <= KEEP:
+            _rows(out_GTRD, block).copy_(torch.bmm(p_GMN, _seen(v, block)))
+            if wanted and block.short:
                 kept.append(p_GMN)
         ctx.save_for_backward(q, k, v, *kept)
-        ctx.lengths, ctx.scale, ctx.window = lengths, scale, window
+        ctx.parts, ctx.scale, ctx.window = parts, scale, window
         return out_GTRD.transpose(0, 1).reshape(q.shape[1], -1)
 
     @staticmethod
@@ -108,27 +120,24 @@ class _Attend(torch.autograd.Function):
         q, k, v, *kept = ctx.saved_tensors
         groups, tokens, each, width = q.shape
         d_out_GTRD = d_out.view(tokens, groups, each, width).transpose(0, 1).contiguous()
-        d_q, d_k, d_v = torch.empty_like(q), _sum_like(k, ctx), _sum_like(v, ctx)
+        d_q, d_k, d_v = torch.empty_like(q), _sum_like(k, ctx.parts), _sum_like(v, ctx.parts)
         kept.reverse()
-        for block in _blocks(ctx.lengths, ctx.window):
-            keys = slice(block.low, block.stop)
+        for block in _blocks(ctx.parts, ctx.window):
             q_GMD, d_o_GMD = _rows(q, block), _rows(d_out_GTRD, block)
-            short = block.length <= KEEP
-            p_GMN = kept.pop() if short else _probabilities(q, k, block, ctx.scale)
-            d_p_GMN = torch.bmm(d_o_GMD, v[:, keys].transpose(1, 2))
-            first, sees = block.sight
-            d_s_GMN = attend_backward_(p_GMN, d_p_GMN, first, each, sees, ctx.scale)
-            _rows(d_q, block).copy_(torch.bmm(d_s_GMN, k[:, keys]))
-            d_k[:, keys] += torch.bmm(d_s_GMN.transpose(1, 2), q_GMD)
-            d_v[:, keys] += torch.bmm(p_GMN.transpose(1, 2), d_o_GMD)
+            p_GMN = kept.pop() if block.short else _probabilities(q, k, block, ctx.scale)
+            d_p_GMN = torch.bmm(d_o_GMD, _seen(v, block).transpose(1, 2))
+            sight = (block.first, each, block.window, ctx.scale)
+            d_s_GMN = attend_backward_(p_GMN, d_p_GMN, *sight)
+            _rows(d_q, block).copy_(torch.bmm(d_s_GMN, _seen(k, block)))
+            _add(d_k, block, torch.bmm(d_s_GMN.transpose(1, 2), q_GMD))
+            _add(d_v, block, torch.bmm(p_GMN.transpose(1, 2), d_o_GMD))
         return d_q, d_k.to(k.dtype), d_v.to(v.dtype), None, None, None
 
 
 def _probabilities(q: Tensor, k: Tensor, block: _Block, scale: float) -> Tensor:
     """(G, M, N) what each query of a block takes from each key."""
-    scores_GMN = torch.bmm(_rows(q, block), k[:, block.low : block.stop].transpose(1, 2))
-    first, sees = block.sight
-    return attend_(scores_GMN, first, q.shape[2], sees, scale)
+    scores_GMN = torch.bmm(_rows(q, block), _seen(k, block).transpose(1, 2))
+    return attend_(scores_GMN, block.first, q.shape[2], block.window, scale)
 
 
 def _rows(x_GTRD: Tensor, block: _Block) -> Tensor:
@@ -137,7 +146,22 @@ def _rows(x_GTRD: Tensor, block: _Block) -> Tensor:
     return x_GTRD[:, block.start : block.stop].view(groups, -1, width)
 
 
-def _sum_like(x: Tensor, ctx: Any) -> Tensor:
-    """Zeros to add up in: fp32 where several blocks of an example add to the same key."""
-    several = max(ctx.lengths) > BLOCK and x.dtype is torch.bfloat16
-    return torch.zeros_like(x, dtype=torch.float32 if several else None)
+def _seen(x_GTD: Tensor, block: _Block) -> Tensor:
+    """(G, N, D) keys or values that a block sees."""
+    own = x_GTD[:, block.low : block.stop]
+    return own if block.shared is None else torch.cat([x_GTD[:, block.shared], own], 1)
+
+
+def _add(sum_GTD: Tensor, block: _Block, d_GND: Tensor) -> None:
+    """Adds the gradient of what `_seen` gave to where that came from."""
+    own = block.stop - block.low
+    sum_GTD[:, block.low : block.stop] += d_GND[:, -own:]
+    if block.shared is not None:
+        sum_GTD[:, block.shared] += d_GND[:, :-own]
+
+
+def _sum_like(x: Tensor, parts: tuple[Segment, ...]) -> Tensor:
+    """Zeros to add up in: fp32 where several blocks add to the same key."""
+    several = any(part.num_own > BLOCK or part.num_shared for part in parts)
+    wide = several and x.dtype is torch.bfloat16
+    return torch.zeros_like(x, dtype=torch.float32 if wide else None)

@@ -19,6 +19,7 @@ from tunesmith.models.kernels.gate import activate, gated
 from tunesmith.models.kernels.norm import rms_norm
 from tunesmith.models.kernels.rotary import rotary_split
 from tunesmith.models.linear import Projection
+from tunesmith.models.segments import segments
 
 Forward = Callable[..., Any]
 
@@ -61,7 +62,8 @@ def self_attention(module: nn.Module, sight: Sight | None) -> Forward | None:
             qkv_TC = _normed(self, qkv_TC, heads, groups)
         cos_TD, sin_TD = (table[0].float().contiguous() for table in position_embeddings)
         q, k, v = rotary_split(qkv_TC, cos_TD, sin_TD, heads, groups)
-        seen = attend(q, k, v, lengths, sight.scale, sight.window)
+        parts = segments(lengths, kwargs.get("prefixes"))
+        seen = attend(q, k, v, parts, sight.scale, sight.window)
         return out(seen, dtype)[None], None
 
     return forward

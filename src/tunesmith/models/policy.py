@@ -1,13 +1,13 @@
-"""The model as losses and measures see it: batches in, numbers at the labelled positions out.
+"""The model as losses and measures see it: batches in, numbers at the trained tokens out.
 
 One place decides between the fast paths and those of transformers, so that methods, probes and
 held-out loss all compute the same thing.
 
-Legend: N labelled positions, V vocabulary, D width of the model.
+Legend: N trained tokens, R rows, V vocabulary, D width of the model.
 """
 
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,23 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.models import attention, head
-
-IGNORE = -100
-"""Label of a position that carries no loss, as torch's cross entropy has it."""
-
-
-class Batch(Protocol):
-    """What a batch must offer; `data.example.Batch` does, and says what each attribute is."""
-
-    input_ids: Tensor
-    positions: Tensor
-    labels: Tensor
-    lengths: tuple[int, ...]
-    attention_mask: Tensor | None
-
-    @property
-    def packed(self) -> bool:
-        """Whether the examples lie end to end in one sequence."""
+from tunesmith.models.batch import Batch
+from tunesmith.models.shared_prefix import require_no_dropout, unshared
 
 
 class Policy:
@@ -66,24 +51,32 @@ class Policy:
         return self.model.device
 
     def loss_sum(self, batch: Batch) -> Tensor:
-        """Sum of the loss over the labelled positions of `batch`, () float32 in nats."""
+        """Sum of the loss over the trained tokens of `batch`, () float32 in nats."""
         with self._autocast():
             if self.fast_head:
-                return head.loss_sum(self._hidden(batch), self.head, _targets(batch))
+                return head.loss_sum(self._hidden(batch), self.head, batch.targets)
             logits = self._logits(batch)
-        return F.cross_entropy(logits.float(), _targets(batch), reduction="sum")
+        return F.cross_entropy(logits.float(), batch.targets, reduction="sum")
 
     def token_nll(self, batch: Batch) -> Tensor:
-        """-log p(label) at each labelled position, (N,) float32 in nats; differentiable."""
+        """-log p of each trained token, (N,) float32 in nats; differentiable."""
         with self._autocast():
             if self.fast_head:
-                return head.token_nll(self._hidden(batch), self.head, _targets(batch))
+                return head.token_nll(self._hidden(batch), self.head, batch.targets)
             logits = self._logits(batch)
-        return F.cross_entropy(logits.float(), _targets(batch), reduction="none")
+        return F.cross_entropy(logits.float(), batch.targets, reduction="none")
+
+    def sequence_log_probs(self, batch: Batch) -> Tensor:
+        """Log-probability of the trained tokens of each row, (R,) float32 in nats; differentiable.
+
+        Zero for a row that trains nothing.
+        """
+        nll_by_row = self.token_nll(batch).split(batch.targets_per_row)
+        return -torch.stack([nll.sum() for nll in nll_by_row])
 
     @torch.no_grad()
     def features(self, batch: Batch) -> Tensor:
-        """What `log_probs_of` needs of each labelled position: its final hidden state (N, D).
+        """What `log_probs_of` needs for each trained token: the hidden state before it (N, D).
 
         A model whose head is more than one product gives its log-probabilities (N, V) instead.
         """
@@ -101,12 +94,24 @@ class Policy:
         return head.log_probabilities(features.to(self.precision), weight)
 
     def _hidden(self, batch: Batch) -> Tensor:
-        """(N, D) final hidden states at the labelled positions."""
+        """(N, D) final hidden states from which the trained tokens are predicted."""
+        batch = self._shared_or_not(batch)
         out = self._forward(self.model.get_decoder(), batch)
-        return out.last_hidden_state[batch.labels != IGNORE]
+        return out.last_hidden_state.flatten(0, 1).index_select(0, batch.places)
 
     def _logits(self, batch: Batch) -> Tensor:
-        return self._forward(self.model, batch).logits[batch.labels != IGNORE]
+        """(N, V)."""
+        batch = self._shared_or_not(batch)
+        return self._forward(self.model, batch).logits.flatten(0, 1).index_select(0, batch.places)
+
+    def _shared_or_not(self, batch: Batch) -> Batch:
+        """The batch as it is computed: transformers knows nothing of shared prefixes."""
+        if batch.prefixes is None:
+            return batch
+        if self.kernels == "reference":
+            return unshared(batch)
+        require_no_dropout(self.model)
+        return batch
 
     def _forward(self, module: nn.Module, batch: Batch) -> Any:
         tokens = self._tokens(batch)
@@ -122,7 +127,11 @@ class Policy:
             return module(**tokens, position_ids=batch.positions, use_cache=False)
         with attention.attention(self.model, attention.PACKED):
             return module(
-                **tokens, position_ids=batch.positions, lengths=batch.lengths, use_cache=False
+                **tokens,
+                position_ids=batch.positions,
+                lengths=batch.lengths,
+                prefixes=batch.prefixes,
+                use_cache=False,
             )
 
     def _tokens(self, batch: Batch) -> dict[str, Tensor]:
@@ -144,10 +153,6 @@ class Policy:
         if not self._wider:
             return nullcontext()
         return torch.autocast(self.device.type, self.precision)
-
-
-def _targets(batch: Batch) -> Tensor:
-    return batch.labels[batch.labels != IGNORE]
 
 
 @torch.no_grad()

@@ -17,10 +17,10 @@ Collate = Callable[[Sequence[Example]], Batch]
 """Lays examples out for one forward pass."""
 
 BaseLogprobs = Callable[[int], Tensor]
-"""(N, V) log-probabilities of the base at the labels of batch `i` of a probe."""
+"""(N, V) log-probabilities of the base where batch `i` of a probe has its N targets."""
 
 NowLogprobs = Callable[[Batch], Tensor]
-"""(N, V) log-probabilities of the model as it is now at the labels of a batch."""
+"""(N, V) log-probabilities of the model as it is now where a batch has its N targets."""
 
 MAX_BATCH_TOKENS = 128
 """Answer tokens of one batch of a probe: 25 MB for each (N, V) tensor of 49,000 tokens in fp32."""
@@ -33,7 +33,7 @@ class ProbeSet:
     Attributes:
         prompts: Token ids.
         answers: Token ids of the base's answers, the stop token with them where there was one.
-        batches: The two, one behind the other, with the answers as labels; prompts in their order.
+        batches: The two, one behind the other, with the answers as targets; prompts in their order.
     """
 
     prompts: list[list[int]]

@@ -11,7 +11,7 @@ et al. 2025 (arXiv:2509.04259) find that this KL, there on the prompts of the ne
 much is forgotten. The base itself has a KL of 0. The stop token that ended an answer is one of its
 tokens.
 
-Legend for shapes: N labelled positions of a batch, V vocabulary.
+Legend for shapes: N trained tokens of a batch, V vocabulary.
 """
 
 import json
@@ -23,7 +23,6 @@ from pydantic import Field
 from torch import Tensor
 
 from tunesmith.config.section import Section
-from tunesmith.data.example import IGNORE
 from tunesmith.data.row import Conversation, Message
 from tunesmith.data.template import Renderer
 from tunesmith.evaluate.probes.base import (
@@ -35,7 +34,7 @@ from tunesmith.evaluate.probes.base import (
     ProbeSet,
     lay_out,
 )
-from tunesmith.evaluate.rows import labels_by_row, sum_by_row
+from tunesmith.evaluate.rows import sum_by_row, targets_by_row
 
 PROMPTS = "general_prompts.jsonl"
 """Kinds of prompts take turns in the file, so that its first few are as mixed as all of them."""
@@ -82,8 +81,8 @@ def measure(probe: ProbeSet, base_logprobs: BaseLogprobs, now_logprobs: NowLogpr
 
     Args:
         probe: From `prepare`.
-        base_logprobs: The base's log-probabilities at the labels of batch i.
-        now_logprobs: The model's at the labels of a batch.
+        base_logprobs: The base's log-probabilities at the targets of batch i.
+        now_logprobs: The model's, for any batch.
 
     Returns:
         Means over all answer tokens, and the sums of each prompt. A model that gives no
@@ -92,10 +91,10 @@ def measure(probe: ProbeSet, base_logprobs: BaseLogprobs, now_logprobs: NowLogpr
     kl, loss, tokens = [], [], []
     for i, batch in enumerate(probe.batches):
         now_NV = now_logprobs(batch)
-        labels_N = batch.labels[batch.labels != IGNORE].to(now_NV.device)
+        targets_N = batch.targets.to(now_NV.device)
         kl.append(sum_by_row(batch, divergence(base_logprobs(i), now_NV)))
-        loss.append(sum_by_row(batch, -now_NV.gather(1, labels_N[:, None]).squeeze(1)))
-        tokens.append(labels_by_row(batch))
+        loss.append(sum_by_row(batch, -now_NV.gather(1, targets_N[:, None]).squeeze(1)))
+        tokens.append(targets_by_row(batch))
     kl_n, loss_n, tokens_n = np.concatenate(kl), np.concatenate(loss), np.concatenate(tokens)
     total = int(tokens_n.sum())
     return ProbeResult(
