@@ -5,20 +5,20 @@ layer but attention treats prompts and single tokens alike, and so do all models
 attention through transformers' interface. Here the sequence is taken apart again: a prompt attends
 to itself, a single token to what its row has in the cache.
 
-Legend: N rows under way, H query heads, G key/value heads, R = H / G, W tokens of the longest row,
-T tokens of the step, D head width.
+Legend: N rows under way, H query heads, G key/value heads, R = H / G, T tokens of the step, D head
+width.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from tunesmith.generate.cache import Cache
+from tunesmith.generate.cache import Cache, LayerCache
 from tunesmith.models.attention import packed_attention
+from tunesmith.models.kernels.cached import Lengths, attend_cached
 
 GENERATING = "tunesmith_generating"
 """Name under which transformers knows this attention."""
@@ -42,6 +42,8 @@ class Step:
         num_rows: Rows that were under way before the step, each with one token in it.
         prompts: Tokens of each new prompt.
         copies: Rows that begin with each prompt.
+        device: Of the model.
+        windows: Layer -> the window that it asked for.
     """
 
     cache: Cache
@@ -50,31 +52,11 @@ class Step:
     copies: tuple[int, ...]
     device: torch.device
     windows: dict[int, int | None] = field(default_factory=dict)
-    """Layer -> the window that it asked for."""
 
     def __post_init__(self) -> None:
-        lengths = self.cache.lengths[: self.num_rows]
-        self.width = max(lengths, default=0)
-        columns_N = torch.tensor(lengths, dtype=torch.int64, device=self.device) - 1
-        self.at_N = (torch.arange(self.num_rows, device=self.device), columns_N)
-        self._masks: dict[Any, Tensor | None] = {}
-
-    def mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
-        """(N, 1, 1, W), 0 where a row's token may look and -inf elsewhere; None: everywhere."""
-        if (window, dtype) not in self._masks:
-            self._masks[window, dtype] = self._mask(window, dtype)
-        return self._masks[window, dtype]
-
-    def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor | None:
-        columns_W = torch.arange(self.width, device=self.device)
-        back_NW = self.at_N[1][:, None] - columns_W
-        hidden_NW = back_NW < 0
-        if window is not None:
-            hidden_NW |= back_NW >= window
-        if not hidden_NW.any():
-            return None
-        mask_NW = torch.zeros(hidden_NW.shape, dtype=dtype, device=self.device)
-        return mask_NW.masked_fill_(hidden_NW, float("-inf"))[:, None, None]
+        self.lengths = Lengths(self.cache.lengths[: self.num_rows], self.device)
+        places_N = torch.arange(self.num_rows, device=self.device)
+        self.newest = (places_N, self.lengths.lengths_N - 1)
 
 
 def generating_attention(
@@ -117,43 +99,43 @@ def generating_attention(
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     step.windows[module.layer_idx] = sliding_window
     layer = step.cache.layer(module.layer_idx, key[0], value[0])
-    n = step.num_rows
-    parts = []
+    n, parts = step.num_rows, []
     if n:
-        q_NHD, k_NGD, v_NGD = (x[0, :, :n].transpose(0, 1) for x in (query, key, value))
-        layer.write_next(step.at_N, k_NGD, v_NGD)
-        k_NGWD, v_NGWD = (c[:n, :, : step.width] for c in (layer.keys_PGCD, layer.values_PGCD))
-        mask = step.mask(sliding_window, value.dtype)
-        parts.append(_attend_next(q_NHD, k_NGWD, v_NGWD, mask, scale)[None])
+        newest = (x[0, :, :n].transpose(0, 1) for x in (query, key, value))
+        parts.append(_attend_newest(layer, step, *newest, scale, sliding_window))
     if step.prompts:
-        q, k, v = (x[:, :, n:] for x in (query, key, value))
-        place = n
-        for k_GTD, v_GTD, copies in zip(
-            k[0].split(step.prompts, 1), v[0].split(step.prompts, 1), step.copies, strict=True
-        ):
-            layer.write_prompt(place, copies, k_GTD, v_GTD)
-            place += copies
-        packed, _ = packed_attention(
-            module,
-            *(q, k, v, None),
-            lengths=step.prompts,
-            scaling=scale,
-            sliding_window=sliding_window,
-        )
-        parts.append(packed)
+        _write_prompts(layer, step, key[0, :, n:], value[0, :, n:])
+        options = {"lengths": step.prompts, "scaling": scale, "sliding_window": sliding_window}
+        rest = (x[:, :, n:] for x in (query, key, value))
+        parts.append(packed_attention(module, *rest, None, **options)[0])
     return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)), None
 
 
-def _attend_next(
-    q_NHD: Tensor, k_NGWD: Tensor, v_NGWD: Tensor, mask: Tensor | None, scale: float
+def _attend_newest(
+    layer: LayerCache,
+    step: Step,
+    q_NHD: Tensor,
+    k_NGD: Tensor,
+    v_NGD: Tensor,
+    scale: float,
+    window: int | None,
 ) -> Tensor:
-    """One token of each row; (N, H, D)."""
+    """One token of each row; (1, N, H, D)."""
+    layer.write_newest(step.newest, k_NGD, v_NGD)
     rows, heads, width = q_NHD.shape
-    groups = k_NGWD.shape[1]
+    groups = k_NGD.shape[1]
     # Query heads that share a key head become its rows: each key is read once.
-    q_NGRD = q_NHD.reshape(rows, groups, heads // groups, width)
-    seen = F.scaled_dot_product_attention(q_NGRD, k_NGWD, v_NGWD, mask, scale=scale)
-    return seen.reshape(rows, heads, -1)
+    q_NGRD = q_NHD.reshape(rows, groups, heads // groups, width).contiguous()
+    seen = attend_cached(q_NGRD, layer.keys_PGCD, layer.values_PGCD, step.lengths, scale, window)
+    return seen.view(1, rows, heads, -1)
+
+
+def _write_prompts(layer: LayerCache, step: Step, key_GTD: Tensor, value_GTD: Tensor) -> None:
+    place = step.num_rows
+    parts = zip(key_GTD.split(step.prompts, 1), value_GTD.split(step.prompts, 1), strict=True)
+    for (k_GTD, v_GTD), copies in zip(parts, step.copies, strict=True):
+        layer.write_prompt(place, copies, k_GTD, v_GTD)
+        place += copies
 
 
 def register() -> None:

@@ -41,9 +41,11 @@ class LayerCache:
         self.keys_PGCD[rows, :, :tokens] = key_GTD
         self.values_PGCD[rows, :, :tokens] = value_GTD
 
-    def write_next(self, at_N: tuple[Tensor, Tensor], key_NGD: Tensor, value_NGD: Tensor) -> None:
-        """Put one more token into each of the first N places, `at_N` = (places, columns)."""
-        places_N, columns_N = at_N
+    def write_newest(
+        self, newest: tuple[Tensor, Tensor], key_NGD: Tensor, value_NGD: Tensor
+    ) -> None:
+        """Put one more token into each of the first N places; `newest` are places and columns."""
+        places_N, columns_N = newest
         self.keys_PGCD[places_N, :, columns_N] = key_NGD
         self.values_PGCD[places_N, :, columns_N] = value_NGD
 
