@@ -42,6 +42,7 @@ SHAPE = {
     "bos_token_id": None,
     "eos_token_id": None,
 }
+SCALE = 6.0
 WINDOW = 8
 """Shorter than the prompts and answers of the tests."""
 
@@ -110,9 +111,11 @@ def build(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = (DIRECT | OTHER)[name]()
-    # Random weights of the usual size make nearly flat logits: then attention hardly matters.
+    # Random weights of the usual size make nearly flat attention, and then it hardly matters; with
+    # larger embeddings a model would just say its last token again.
+    embedding = model.get_input_embeddings().weight
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(4)
+            if parameter.ndim > 1 and parameter is not embedding:
+                parameter.mul_(SCALE)
     return model.to(dtype).eval()
