@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from tunesmith.errors import DataError
+from tunesmith.generate.answers import answers
 from tunesmith.generate.generate import generate
 from tunesmith.generate.options import GenerateOptions, Sampling
-from tunesmith.generate.stream import Draw, nucleus, stream
+from tunesmith.generate.stream import stream
 from tunesmith.testing.tiny import PAD, tiny_model
 
 PROMPT = [72, 101, 108, 108, 111]
@@ -72,22 +73,10 @@ def test_reading_along_does_not_switch_gradients_off(model):
         assert not torch.is_inference_mode_enabled()
 
 
-def test_nucleus_keeps_the_fewest_tokens_that_reach_top_p():
-    probabilities = torch.tensor([[0.1, 0.5, 0.25, 0.15]], dtype=torch.float64)
-    assert nucleus(probabilities, 0.5).tolist() == [[0.0, 0.5, 0.0, 0.0]]
-    assert nucleus(probabilities, 0.6).tolist() == [[0.0, 0.5, 0.25, 0.0]]
-    assert nucleus(probabilities, 0.8).tolist() == [[0.0, 0.5, 0.25, 0.15]]
-    assert nucleus(probabilities, 1.0).tolist() == probabilities.tolist()
-
-
-def test_draws_follow_the_probabilities_at_the_temperature():
-    probabilities = torch.tensor([0.7, 0.2, 0.1])
-    # At temperature 2 the probabilities are proportional to their square roots.
-    expected = probabilities.sqrt() / probabilities.sqrt().sum()
-    draw = Draw(Sampling(temperature=2.0, seed=0), torch.device("cpu"))
-    tokens = draw(probabilities.log().expand(20_000, 3))
-    share = torch.bincount(tokens, minlength=3) / 20_000
-    torch.testing.assert_close(share, expected, atol=0.015, rtol=0)
+def test_the_tokens_of_the_first_drawn_answer(model):
+    sampling = Sampling(1.0, 0.9, 5)
+    ((drawn,),) = answers(model, [PROMPT], options(), sampling)
+    assert list(stream(model, PROMPT, options(), sampling)) == drawn.tokens
 
 
 @pytest.mark.parametrize(

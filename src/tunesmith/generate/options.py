@@ -10,9 +10,9 @@ class GenerateOptions:
     Attributes:
         max_new_tokens: Most tokens of one answer, the stop token included.
         stop_ids: Tokens that end an answer; with none of them an answer ends by its length.
-        pad_id: Token that fills the left of shorter prompts. It is masked, so any id of the
-            vocabulary will do; it may be one of `stop_ids`.
-        batch_rows: Prompts in one batch.
+        pad_id: Token that fills the left of shorter prompts, for a model that needs padding. It is
+            masked, so any id of the vocabulary will do; it may be one of `stop_ids`.
+        batch_rows: Most answers under way at a time.
         keep_stop: Whether the stop token that ended an answer stays on as its last token.
     """
 

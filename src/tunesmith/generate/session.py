@@ -1,114 +1,89 @@
-"""One batch of prompts under way: the cache, the mask, and the next logits of each row.
+"""Rows under way with a model: each step reads new prompts and one more token of every row."""
 
-Legend for shapes: B rows still generating, T tokens seen so far with padding, V vocabulary.
-"""
-
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
-from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from torch import Tensor
+from transformers import PreTrainedModel
 
-from tunesmith.errors import DataError
+from tunesmith.generate.attention import GENERATING, Step, register
+from tunesmith.generate.cache import Cache
+from tunesmith.models.attention import attention
+
+PROMPT_TOKENS = 1024
+"""Tokens of new prompts in one step, if there are that many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt that rows begin with.
+
+    Attributes:
+        ids: Token ids.
+        copies: How many rows begin with it; it is computed once for all of them.
+    """
+
+    ids: Sequence[int]
+    copies: int = 1
 
 
 class Session:
-    """Rows that are generated side by side, padded on the left so that all end at one column.
+    """Rows without any padding, over a cache that is laid out once.
+
+    New rows may join at any step, since the layers see one sequence: a token of each row that is
+    under way, and behind them the new prompts.
 
     Args:
-        model: A causal language model of transformers, wrapped by PEFT or not, in eval mode.
-        prompts: At least one, none empty.
-        pad_id: Fills the left of the shorter ones; masked.
+        model: A causal language model that `fits`, in eval mode.
+        max_rows: Most rows at a time.
+        longest: Most tokens of any row, prompt and answer together, if that is known.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int
-    ) -> None:
-        self.model = model
-        self._cache = DynamicCache(config=model.config)
-        width = max(map(len, prompts))
-        padding = [width - len(prompt) for prompt in prompts]
-        rows = [[pad_id] * pad + list(p) for pad, p in zip(padding, prompts, strict=True)]
-        self._ids_BT = torch.tensor(rows, device=model.device)
-        padding_B1 = torch.tensor(padding, device=model.device)[:, None]
-        columns_T = torch.arange(width, device=model.device)
-        # Without any padding the mask says nothing, and attention is faster without it.
-        self._mask_BT = (columns_T >= padding_B1).long() if any(padding) else None
-        self._positions_BT = (columns_T - padding_B1).clamp_(min=0)
+    prompt_tokens = PROMPT_TOKENS
 
-    @property
-    def device(self) -> torch.device:
-        """Where the tokens are."""
-        return self._ids_BT.device
+    def __init__(self, model: PreTrainedModel, max_rows: int, longest: int | None = None) -> None:
+        register()
+        self._model = model
+        self.cache = Cache(max_rows, longest)
 
-    @torch.inference_mode()
-    def logits(self) -> Tensor:
-        """Logits of the token that comes next in each row, (B, V) in the dtype of the model."""
-        # An index instead of 1: for a strided slice torch copies the whole head once per row.
-        last = torch.tensor([self._ids_BT.shape[1] - 1], device=self.device)
-        out = self.model(
-            input_ids=self._ids_BT,
-            attention_mask=self._mask_BT,
-            position_ids=self._positions_BT,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=last,
-        )
-        return out.logits[:, -1]
+    def room(self) -> int:
+        """How many rows may join at the next step."""
+        return self.cache.places - len(self.cache.lengths)
 
-    @torch.inference_mode()
-    def append(self, tokens_B: Tensor) -> None:
-        """Make `tokens_B`, (B,) int64, what the model reads next."""
-        self._ids_BT = tokens_B[:, None]
-        self._positions_BT = self._positions_BT[:, -1:] + 1
-        if self._mask_BT is not None:
-            self._mask_BT = torch.cat([self._mask_BT, torch.ones_like(self._ids_BT)], dim=1)
+    # Not inference_mode: the model may keep what it computes here, such as weights in a lower
+    # precision, and training could not use tensors that were made in that mode.
+    @torch.no_grad()
+    def step(self, tokens: Sequence[int], prompts: Sequence[Prompt] = ()) -> Tensor:
+        """Read `tokens`, the last one of each row, and `prompts`, whose rows come behind these.
 
-    @torch.inference_mode()
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows alone; the others cost nothing from here on."""
-        index = torch.tensor(rows, device=self.device)
-        # Unlike batch_select_indices, layers of every kind have it, linear attention included.
-        self._cache.reorder_cache(index)
-        self._ids_BT = self._ids_BT[index]
-        self._positions_BT = self._positions_BT[index]
-        if self._mask_BT is not None:
-            self._mask_BT = self._mask_BT[index]
-
-
-@contextmanager
-def answering(model: nn.Module) -> Iterator[None]:
-    """Dropout off for the time of the block; each module's own mode is put back afterwards."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def max_tokens(model: PreTrainedModel) -> int | None:
-    """Most tokens, prompt and answer together, that `model` has positions for; None without end."""
-    # Models with relative positions have no such key.
-    return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-
-
-def check_prompts(prompts: Sequence[Sequence[int]], longest: int | None) -> None:
-    """See that every prompt can be answered.
-
-    Raises:
-        DataError: A prompt is empty or leaves no room for a single token; counted from 1.
-    """
-    for number, prompt in enumerate(prompts, 1):
-        if not prompt:
-            raise DataError(f"prompt {number}", got="no tokens", expected="at least one")
-        if longest is not None and len(prompt) >= longest:
-            raise DataError(
-                f"prompt {number}",
-                got=f"{len(prompt)} tokens",
-                expected=f"at most {longest - 1}: the model has {longest} positions, "
-                "and an answer needs one",
-                hint="shorten the prompt, or use a base with a longer context",
+        Returns:
+            (N, V) logits of the token that comes next in each row, in the dtype of the model.
+        """
+        num_rows, device = len(tokens), self._model.device
+        lengths = tuple(len(prompt.ids) for prompt in prompts)
+        copies = tuple(prompt.copies for prompt in prompts)
+        positions = [*self.cache.lengths, *(i for n in lengths for i in range(n))]
+        ids = [*tokens, *(token for prompt in prompts for token in prompt.ids)]
+        ends = [*range(num_rows), *(num_rows + end - 1 for end in accumulate(lengths))]
+        self.cache.add([n for n, c in zip(lengths, copies, strict=True) for _ in range(c)])
+        self.last = Step(self.cache, num_rows, lengths, copies, device)
+        with attention(self._model, GENERATING):
+            out = self._model(
+                input_ids=torch.tensor([ids], device=device),
+                position_ids=torch.tensor([positions], device=device),
+                use_cache=False,
+                logits_to_keep=torch.tensor(ends, device=device),
+                step=self.last,
             )
+        logits = out.logits[0]
+        if max(copies, default=1) == 1:
+            return logits
+        repeats = torch.tensor([1] * num_rows + list(copies), device=device)
+        return logits.repeat_interleave(repeats, 0)
+
+    @torch.no_grad()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with `rows` alone, in this order; a row may only move to the front."""
+        self.cache.keep(rows)

@@ -3,11 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Generator, Tensor
 from transformers import PreTrainedModel
 
+from tunesmith.generate.detect import open_session
+from tunesmith.generate.generate import ask
+from tunesmith.generate.loop import Asked
+from tunesmith.generate.modes import answering
 from tunesmith.generate.options import GREEDY, GenerateOptions, Sampling
-from tunesmith.generate.session import Session, answering, check_prompts, max_tokens
+from tunesmith.generate.sampling import draw, uniforms
+from tunesmith.generate.session import Prompt
 
 
 def stream(
@@ -24,7 +28,8 @@ def stream(
         model: A causal language model of transformers, wrapped by PEFT or not.
         prompt: Token ids.
         options: Lengths and stop tokens; `batch_rows` plays no part.
-        sampling: Greedy by default.
+        sampling: Greedy by default. The tokens are those of the first answer that `answers` draws
+            for this prompt alone.
 
     Yields:
         Token ids; the stop token only with `keep_stop`.
@@ -32,64 +37,23 @@ def stream(
     Raises:
         DataError: At once, not at the first token: the prompt is empty or fills the positions.
     """
-    longest = max_tokens(model)
-    check_prompts([prompt], longest)
-    room = options.max_new_tokens if longest is None else longest - len(prompt)
-    return _tokens(Session(model, [prompt], options.pad_id), options, sampling, room)
+    (asked,) = ask(model, [prompt], options)
+    return _tokens(model, asked, options, sampling)
 
 
 def _tokens(
-    session: Session, options: GenerateOptions, sampling: Sampling, room: int
+    model: PreTrainedModel, asked: Asked, options: GenerateOptions, sampling: Sampling
 ) -> Iterator[int]:
-    draw = Draw(sampling, session.device)
-    with answering(session.model):
-        for _ in range(min(room, options.max_new_tokens)):
-            token_B = draw(session.logits())
-            token = int(token_B)
-            if token not in options.stop_ids or options.keep_stop:
+    (row,) = asked.rows
+    numbers = torch.from_numpy(uniforms(sampling.seed, row.stream, row.room)).to(model.device)
+    with answering(model):
+        session = open_session(model, [asked], options)
+        logits_1V = session.step([], [Prompt(asked.ids)])
+        while True:
+            token = int(draw(logits_1V, numbers[len(row.tokens), None], sampling)[0])
+            row.take(token, options.stop_ids)
+            if not row.stopped or options.keep_stop:
                 yield token
-            if token in options.stop_ids:
+            if row.finished:
                 return
-            session.append(token_B)
-
-
-class Draw:
-    """Picks the next token of each row; holds the random state of one answer.
-
-    Args:
-        sampling: Temperature, nucleus and seed.
-        device: Where the logits are.
-    """
-
-    def __init__(self, sampling: Sampling, device: torch.device) -> None:
-        self._sampling = sampling
-        self._generator = Generator(device).manual_seed(sampling.seed)
-
-    @torch.inference_mode()
-    def __call__(self, logits_BV: Tensor) -> Tensor:
-        """(B,) int64 token ids."""
-        if self._sampling.temperature == 0.0:
-            return torch.argmax(logits_BV, dim=-1)
-        # Seen from the best logit, so that a very low temperature overflows for the others alone.
-        below_BV = logits_BV.double() - logits_BV.amax(dim=-1, keepdim=True)
-        scaled_BV = below_BV / self._sampling.temperature
-        probabilities_BV = nucleus(torch.softmax(scaled_BV, dim=-1), self._sampling.top_p)
-        return torch.multinomial(probabilities_BV, 1, generator=self._generator).squeeze(1)
-
-
-def nucleus(probabilities_BV: Tensor, top_p: float) -> Tensor:
-    """Zero for every token outside the smallest set that reaches `top_p` (arXiv:1904.09751, 3.1).
-
-    Args:
-        probabilities_BV: (B, V), each row adds up to 1.
-        top_p: In (0, 1]. The most probable token always stays.
-
-    Returns:
-        (B, V) weights, not normalised anew.
-    """
-    if top_p >= 1.0:
-        return probabilities_BV
-    sorted_BV, order_BV = torch.sort(probabilities_BV, dim=-1, descending=True, stable=True)
-    before_BV = sorted_BV.cumsum(dim=-1) - sorted_BV
-    kept_BV = torch.where(before_BV < top_p, sorted_BV, 0.0)
-    return torch.zeros_like(probabilities_BV).scatter(-1, order_BV, kept_BV)
+            logits_1V = session.step([token])

@@ -1,0 +1,80 @@
+"""Which session a model gets: found out by trying, never by the model's name."""
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tunesmith.generate.attention import OtherAttention
+from tunesmith.generate.loop import Asked
+from tunesmith.generate.options import GenerateOptions
+from tunesmith.generate.padded import PaddedSession
+from tunesmith.generate.session import Prompt, Session
+
+KINDS = frozenset(("full_attention", "sliding_attention"))
+"""Layers whose whole state is keys and values that the attention function is given."""
+
+CLOSE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}
+"""Largest distance between the logits of the two paths, relative to their spread. Mixing up two
+prompts moves logits by about the spread itself; rounding in bf16 by a hundredth of it."""
+
+_found: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def open_session(
+    model: PreTrainedModel, asked: Sequence[Asked], options: GenerateOptions
+) -> Session | PaddedSession:
+    """A session without padding where the model's own answers come out of it, else with padding.
+
+    Args:
+        model: A causal language model, wrapped by PEFT or not, in eval mode.
+        asked: What will be answered; at least one.
+        options: Rows at a time, and what pads.
+    """
+    max_rows = min(options.batch_rows, sum(len(one.rows) for one in asked))
+    if not fits(model):
+        return PaddedSession(model, max_rows, options.pad_id)
+    # The last token of an answer is never read.
+    return Session(model, max_rows, max(len(a.ids) + a.rows[0].room - 1 for a in asked))
+
+
+def fits(model: PreTrainedModel) -> bool:
+    """Whether `Session` computes what `model` does; tried once per model, on a few tokens."""
+    if model not in _found:
+        _found[model] = _tried(model)
+    return _found[model]
+
+
+def _tried(model: PreTrainedModel) -> bool:
+    config = model.config.get_text_config(decoder=True)
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    if not getattr(model, "_supports_attention_backend", False) or not KINDS.issuperset(kinds):
+        return False
+    session = Session(model, 2)
+    ids = [i % config.vocab_size for i in range(8)]
+    try:
+        first = session.step([], [Prompt(ids[:4]), Prompt(ids[4:6])])
+        then = session.step([ids[6], ids[7]])
+    except OtherAttention:
+        return False
+    windows = session.last.windows
+    # A layer that slides must have said so here: transformers would put it into the mask.
+    told = all(windows.get(i) is not None for i, kind in enumerate(kinds) if "sliding" in kind)
+    seen = session.cache.layers == set(range(len(kinds)))
+    texts = [ids[:4], ids[4:6], [*ids[:4], ids[6]], [*ids[4:6], ids[7]]]
+    expected = torch.cat([_plain(model, text) for text in texts])
+    return seen and told and _close(torch.cat([first, then]), expected)
+
+
+@torch.no_grad()
+def _plain(model: PreTrainedModel, ids: list[int]) -> Tensor:
+    """(1, V) logits after `ids`, by the model's own attention."""
+    return model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[:, -1]
+
+
+def _close(got: Tensor, expected: Tensor) -> bool:
+    spread = expected.float().std(-1).mean()
+    distance = (got.float() - expected.float()).square().mean(-1).sqrt().max()
+    return bool(distance <= CLOSE.get(expected.dtype, 0.0) * spread)

@@ -1,0 +1,46 @@
+"""What a model must be, and how long its answers may get, before anything is generated."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from tunesmith.errors import DataError
+
+
+@contextmanager
+def answering(model: nn.Module) -> Iterator[None]:
+    """Dropout off for the time of the block; each module's own mode is put back afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def max_tokens(model: PreTrainedModel) -> int | None:
+    """Most tokens, prompt and answer together, that `model` has positions for; None without end."""
+    # Models with relative positions have no such key.
+    return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+
+
+def check_prompts(prompts: Sequence[Sequence[int]], longest: int | None) -> None:
+    """See that every prompt can be answered.
+
+    Raises:
+        DataError: A prompt is empty or leaves no room for a single token; counted from 1.
+    """
+    for number, prompt in enumerate(prompts, 1):
+        if not prompt:
+            raise DataError(f"prompt {number}", got="no tokens", expected="at least one")
+        if longest is not None and len(prompt) >= longest:
+            raise DataError(
+                f"prompt {number}",
+                got=f"{len(prompt)} tokens",
+                expected=f"at most {longest - 1}: the model has {longest} positions, "
+                "and an answer needs one",
+                hint="shorten the prompt, or use a base with a longer context",
+            )
