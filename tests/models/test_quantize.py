@@ -148,7 +148,7 @@ def test_int8_products_by_hand():
     torch.testing.assert_close(x.grad, torch.tensor([[2.54, 0.2 - 2.54]]))
 
 
-@pytest.mark.parametrize("rows", [1, 2, 16, 17, 100])
+@pytest.mark.parametrize("rows", [0, 1, 2, 16, 17, 100])
 @pytest.mark.parametrize(("outputs", "inputs"), [(64, 64), (65, 30), (192, 128), (1, 7)])
 def test_int8_products_are_within_their_roundings(rows, outputs, inputs):
     linear = _linear(outputs, inputs, bias=True)

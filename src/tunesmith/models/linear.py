@@ -107,7 +107,7 @@ class Projection:
             )
         with torch.autocast(x.device.type, enabled=False):
             y_MO = project(x.reshape(-1, x.shape[-1]).to(dtype), parts, low)
-        return y_MO.view(*x.shape[:-1], -1)
+        return y_MO.view(*x.shape[:-1], y_MO.shape[1])
 
     def _parts(self) -> list[Part]:
         parts, row, column = [], 0, 0

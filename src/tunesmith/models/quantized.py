@@ -59,7 +59,7 @@ class QuantizedLinear(nn.Linear):
         with torch.autocast(kind, enabled=False):
             x_MI = x.reshape(-1, x.shape[-1]).to(dtype)
             y_MO = _FrozenProduct.apply(x_MI, bias, self.together([self]))
-        return y_MO.view(*x.shape[:-1], -1)
+        return y_MO.view(*x.shape[:-1], self.out_features)
 
     def dequantized(self, dtype: torch.dtype) -> nn.Linear:
         """A plain layer with the same weight, for programs that know no other."""

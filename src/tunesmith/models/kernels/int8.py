@@ -25,13 +25,11 @@ def quantize_rows(x_MK: Tensor, factor_K: Tensor | None = None) -> tuple[Tensor,
         (M, K) int8 and (M,) float32, the scales: their product is `x_MK` within half a scale. A
         row of zeros has scale 0. In a row that is not finite the scale is not.
     """
-    if not build.serves(x_MK[0]) or x_MK.shape[1] == 0:
+    if not build.serves(x_MK[:1]):
         return _plain_quantize_rows(x_MK, factor_K)
     rows, width = x_MK.shape
-    values, scale = (
-        x_MK.new_empty(rows, width, dtype=torch.int8),
-        x_MK.new_empty(rows, dtype=torch.float32),
-    )
+    values = x_MK.new_empty(rows, width, dtype=torch.int8)
+    scale = x_MK.new_empty(rows, dtype=torch.float32)
     build.call(
         "quantize_rows" if factor_K is None else "quantize_rows_times",
         x_MK.dtype,
