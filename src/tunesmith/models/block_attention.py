@@ -24,8 +24,9 @@ from tunesmith.models.kernels.softmax import attend_, attend_backward_
 from tunesmith.models.segments import Segment
 
 BLOCK = 128
-"""Queries of one block. Of 64, 128, 256 and 512 it was the fastest for examples of 90 to 2,048 tokens
-on two Zen 5 cores; smaller products are slower, larger ones compute more above the diagonal."""
+"""Queries of one block. Of 64, 128, 256 and 512 it was the fastest for examples of 90 to 2,048
+tokens on two Zen 5 cores; smaller products are slower, larger ones compute more above the
+diagonal."""
 
 KEEP = 512
 """Longest segment, prefix included, whose probabilities are kept for the backward pass: 18 bytes
