@@ -14,6 +14,7 @@ It prints a line that begins with RESULT and goes on in JSON.
 """
 
 import json
+import resource
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +22,7 @@ from time import perf_counter
 from typing import Any
 
 RESULT = "RESULT "
+KIB_PER_GIB = float(1 << 20)
 
 PACKAGES = (
     "torch",
@@ -111,6 +113,7 @@ def report(side: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     except Refused as refusal:
         result = {"refused": str(refusal)}
     result["versions"] = _versions()
+    result["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_GIB
     print(f"\n{RESULT}{json.dumps(result)}", flush=True)
 
 
