@@ -12,6 +12,8 @@ TOKEN_TOLERANCE = 0.005
 """Largest share by which the real tokens of a step may differ between sides."""
 FIRST_LOSS_TOLERANCE = 0.01
 """The first step is taken from the same weights on the same rows: what is left is bf16."""
+QUANTISED_LOSS_TOLERANCE = 0.03
+"""Two 4-bit or 8-bit copies of one base, made by different programs, are not the same weights."""
 CURVE_TOLERANCE = 0.05
 """Later steps start from updates that were drawn with other random numbers."""
 
@@ -100,10 +102,12 @@ def disagreement(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     """In what a run differs from ours that should be equal; empty when nothing does."""
     if len(ours["steps"]) != len(theirs["steps"]):
         return f"{len(theirs['steps'])} steps instead of {len(ours['steps'])}"
+    quantised = ours.get("job", {}).get("quantize", "none") != "none"
+    first = QUANTISED_LOSS_TOLERANCE if quantised else FIRST_LOSS_TOLERANCE
     for number, (a, b) in enumerate(zip(ours["steps"], theirs["steps"], strict=True), 1):
         if abs(a["tokens"] - b["tokens"]) > TOKEN_TOLERANCE * a["tokens"]:
             return f"step {number}: {b['tokens']} tokens instead of {a['tokens']}"
-        limit = FIRST_LOSS_TOLERANCE if number == 1 else CURVE_TOLERANCE
+        limit = first if number == 1 else CURVE_TOLERANCE
         if not abs(a["loss"] - b["loss"]) <= limit * abs(a["loss"]):
             return f"step {number}: loss {b['loss']:.4f} instead of {a['loss']:.4f}"
     return ""

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.roster import MALLOC, Side
-from benchmarks.sides.steps import KIB_PER_GIB, RESULT
-
-POLL_SECONDS = 0.2
+from benchmarks.sides.steps import RESULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +36,8 @@ def start(side: Side, python: Path, job: dict[str, Any], machine: Machine) -> di
     """Run `side` on `job`.
 
     Returns:
-        What the side printed (`steps`, `settings`, `versions`), or `refused` or `failed` with the
-        reason; and in any case `peak_gib`, the largest resident memory of the process, and
-        `wall_seconds`.
+        What the side printed (`steps`, `settings`, `versions`, `peak_gib`), or `refused` or
+        `failed` with the reason; and in any case `wall_seconds`.
     """
     with tempfile.TemporaryDirectory(prefix=f"bench-{side.name}-") as work:
         full = {**job, **side.options, "work": work}
@@ -50,20 +47,19 @@ def start(side: Side, python: Path, job: dict[str, Any], machine: Machine) -> di
 
 
 def run(command: list[str], variables: dict[str, str], timeout: float) -> dict[str, Any]:
-    """Run a command that prints a RESULT line, and measure it.
-
-    The peak is the kernel's figure for the child, as it says itself or, if it died, as its parent
-    is told. It begins at that of the process that forks, so that one must stay small: the harness
-    imports no torch.
-    """
+    """Run a command that prints a RESULT line, and stop it after `timeout` seconds."""
     begin = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = subprocess.Popen(
             command, stdout=out, stderr=err, env=variables, start_new_session=True
         )
-        status, usage, late = _wait(child, begin + timeout)
-        found = _result(_text(out), _text(err), status, f"over {timeout:.0f} s" if late else "")
-    found.setdefault("peak_gib", usage.ru_maxrss / KIB_PER_GIB)
+        try:
+            status, late = child.wait(timeout), ""
+        except subprocess.TimeoutExpired:
+            status, late = 0, f"over {timeout:.0f} s"
+        finally:
+            _end(child)
+        found = _result(_text(out), _text(err), status, late)
     found["wall_seconds"] = time.monotonic() - begin
     return found
 
@@ -92,22 +88,11 @@ def environment(side: Side, threads: int) -> dict[str, str]:
     return {**ours, **fixed, **(MALLOC if side.malloc else {})}
 
 
-def _wait(child: subprocess.Popen, until: float) -> tuple[int, Any, bool]:
-    """Exit status, resources, and whether it had to be stopped."""
-    late = False
-    try:
-        while True:
-            pid, status, usage = os.wait4(child.pid, os.WNOHANG)
-            if pid:
-                child.returncode = os.waitstatus_to_exitcode(status)
-                return child.returncode, usage, late
-            if time.monotonic() > until and not late:
-                late = True
-                os.killpg(child.pid, signal.SIGKILL)
-            time.sleep(POLL_SECONDS)
-    except BaseException:
+def _end(child: subprocess.Popen) -> None:
+    """Stop a child that still runs, with what it started; the harness may be interrupted too."""
+    if child.poll() is None:
         os.killpg(child.pid, signal.SIGKILL)
-        raise
+        child.wait()
 
 
 def _result(out: str, err: str, status: int, late: str) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Session:
 
     def tell(self, text: str) -> None:
         """A line about what is going on, on standard error."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def run(self, case: Case, side: Side, repeat: int) -> None:
         """Run one side once, and write what came out; skip what is there already."""
@@ -76,11 +76,10 @@ class Session:
         self.runs[:] = [run for run in self.runs if place != {name: run[name] for name in place}]
         self.runs.append({"case": case.name, **key, **found})
         self._write()
-        says = found.get("refused") or found.get("failed") or f"{speed(found):.0f} tokens/s"
-        self.tell(
-            f"{case.name}, repeat {repeat + 1}, {side.name}: {says}, "
-            f"{found['peak_gib']:.1f} GiB, {found['wall_seconds']:.0f} s in all"
-        )
+        says = found.get("refused") or found.get("failed")
+        says = says or f"{speed(found):.0f} tokens/s, {found['peak_gib']:.1f} GiB"
+        seconds = found["wall_seconds"]
+        self.tell(f"{case.name} {repeat + 1} {side.name}: {says} ({seconds:.0f} s in all)")
 
     def limit(self, case: Case, repeat: int) -> None:
         """Measure the arithmetic limit for the base of a case, once a repeat."""

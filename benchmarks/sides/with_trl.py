@@ -32,17 +32,19 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 def _settings(job: dict[str, Any]) -> dict[str, Any]:
     """The trainer's arguments: defaults, or the tuned ones.
 
-    Padding-free batches would compute attention over the whole batch on a CPU, where TRL has no
-    FlashAttention; one row in a pass has no padding either, and is as fast a product.
+    Rows laid end to end (padding_free) have their attention masked on a CPU, where TRL has no
+    FlashAttention: right, and square in the tokens of the pass. One row in a pass has no padding
+    either; which of them is faster is measured, and the side says what was chosen.
     """
-    tuned = job.get("tuned", False)
-    rows_per_pass = job.get("rows_per_pass", job["rows_per_step"])
+    rows_per_pass = min(job.get("rows_per_pass", job["rows_per_step"]), job["rows_per_step"])
     settings = arguments(job, rows_per_pass) | {"max_length": job["max_tokens"]}
-    if tuned:
+    if job.get("tuned", False):
         settings |= {
             "gradient_checkpointing": False,
             "model_init_kwargs": {"dtype": "bfloat16"},
         }
+    if job.get("padding_free", False):
+        settings |= {"padding_free": True, "max_length": None}
     return settings
 
 
