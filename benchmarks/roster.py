@@ -59,11 +59,19 @@ _ALL = (
     ),
     Side(
         "trl-tuned",
-        "TRL tuned: bf16 weights, no checkpointing, no padding, malloc settings",
+        "TRL tuned: bf16 weights, no checkpointing, a row in a pass, malloc settings",
         "with_trl.py",
         "trl",
         malloc=True,
         options={"tuned": True, "rows_per_pass": 1},
+    ),
+    Side(
+        "trl-padding-free",
+        "TRL tuned: bf16 weights, no checkpointing, rows end to end, malloc settings",
+        "with_trl.py",
+        "trl",
+        malloc=True,
+        options={"tuned": True, "padding_free": True},
     ),
     Side(
         "hf-trainer",

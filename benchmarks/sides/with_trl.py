@@ -34,7 +34,7 @@ def _settings(job: dict[str, Any]) -> dict[str, Any]:
 
     Rows laid end to end (padding_free) have their attention masked on a CPU, where TRL has no
     FlashAttention: right, and square in the tokens of the pass. One row in a pass has no padding
-    either; which of them is faster is measured, and the side says what was chosen.
+    either. Which of them is faster depends on rows and machine, so both are sides.
     """
     rows_per_pass = min(job.get("rows_per_pass", job["rows_per_step"]), job["rows_per_step"])
     settings = arguments(job, rows_per_pass) | {"max_length": job["max_tokens"]}
