@@ -25,6 +25,9 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         callbacks=[Clock(steps)],
     )
     trainer.train()
+    if settings.get("padding_free"):  # DPOTrainer is handed padded rows and takes the padding out
+        for step in steps.list:
+            step["computed"] = step["tokens"]
     shown = {key: settings[key] for key in settings if key not in ("output_dir", "disable_tqdm")}
     return {"steps": steps.list, "settings": shown}
 

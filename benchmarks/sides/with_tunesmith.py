@@ -17,7 +17,7 @@ from tunesmith.api.session import open_session
 from tunesmith.data.order import epoch_order
 from tunesmith.engine import loop
 from tunesmith.engine.observers import Observers
-from tunesmith.errors import RecipeError
+from tunesmith.errors import MachineError, RecipeError
 from tunesmith.recipe import Recipe, from_dict
 from tunesmith.runs.events import Event, EventWriter, Step
 from tunesmith.runs.folder import RunFolder
@@ -55,8 +55,8 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
             session.parts.save = lambda step, must: None
             loop.train(session.parts)
             session.parts.loader.close()
-    except RecipeError as error:
-        raise Refused(f"Tunesmith: {error}") from error
+    except (RecipeError, MachineError) as error:
+        raise Refused(f"Tunesmith: {error}".replace("\n", "; ")) from error
     settings = {"precision": recipe.train.precision, "kernels": recipe.train.kernels}
     return {"steps": watch.steps.list, "settings": settings, "build_seconds": ready}
 
