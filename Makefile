@@ -33,8 +33,9 @@ check: $(INSTALLED)  ## lint, formatting and the structure of the house, in seco
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q tests/structure
 
-bench: $(INSTALLED)  ## measure training speed on this machine
-	$(BIN)/python -m benchmarks.train_speed
+bench: $(INSTALLED)  ## measure training speed on this machine, in a few minutes
+	$(BIN)/python -m benchmarks.peers --cases lora --sides tunesmith tunesmith-reference \
+		--steps 10 --out benchmarks/results/bench.json
 
 clean:  ## remove the environment and what tools left behind; runs/ stays
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

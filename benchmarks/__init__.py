@@ -1,1 +1,1 @@
-"""Measurements of Tunesmith; each module is run with `python -m benchmarks.<name>`."""
+"""Measurements of Tunesmith; `README.md` beside this file says how to run them."""

@@ -1,0 +1,1 @@
+"""The scripts that train. Each runs by its path in its own environment, without this package."""
