@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def _measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
-    base = load(resolve("starter"), DTYPES[options.precision])
+    base = load(resolve("starter", None), DTYPES[options.precision])
     model = _with_adapter(base, options.adapter) if case.lora else base.model
     prompts = [_ids(base, messages) for messages in case.rows()[: options.rows]]
     chosen = GenerateOptions(case.max_new_tokens, base.stop_ids, _pad(base), BATCH_ROWS)

@@ -12,6 +12,7 @@ from transformers import (
     Gemma3TextConfig,
     GemmaConfig,
     GemmaForCausalLM,
+    GenerationConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GptOssConfig,
@@ -57,7 +58,7 @@ def _mixture() -> dict[str, object]:
 
 
 DIRECT: dict[str, Callable[[], PreTrainedModel]] = {
-    "llama": lambda: tiny_model(seed=1),
+    "llama": lambda: tiny_model(seed=1, eos_token_id=None, pad_token_id=None),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE)),
     "qwen2-sliding": lambda: Qwen2ForCausalLM(Qwen2Config(**_sliding(use_sliding_window=True))),
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE)),
@@ -118,4 +119,5 @@ def build(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
         for parameter in model.parameters():
             if parameter.ndim > 1 and parameter is not embedding:
                 parameter.mul_(SCALE)
+    model.generation_config = GenerationConfig()
     return model.to(dtype).eval()
