@@ -18,6 +18,7 @@ from tunesmith.data.contract import Check, check, require
 from tunesmith.data.example import Batch
 from tunesmith.data.loader import Loader
 from tunesmith.data.order import Schedule
+from tunesmith.data.planner import Layout
 from tunesmith.data.prepared import Prepared
 from tunesmith.data.section import Source
 from tunesmith.data.store import PrepareOptions, prepare
@@ -35,6 +36,10 @@ from tunesmith.models.load import load
 from tunesmith.models.policy import Policy
 from tunesmith.models.resolve import resolve as find
 from tunesmith.recipe import Recipe
+
+
+BEST_TOKENS = 1024
+"""Tokens of a forward pass beyond which a CPU gains no speed. TODO measure"""
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,8 @@ def build_loader(recipe: Recipe, rows: Rows) -> Loader:
         epochs=train.epochs,
         steps=train.steps,
     )
-    return Loader(rows.train, schedule, recipe.data.packing, pad_id(rows.renderer))
+    layout = Layout(recipe.data.packing, train.batch_rows, train.batch_tokens, BEST_TOKENS)
+    return Loader(rows.train, schedule, layout, pad_id(rows.renderer))
 
 
 def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:
