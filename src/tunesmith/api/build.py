@@ -24,7 +24,7 @@ from tunesmith.data.section import Source
 from tunesmith.data.store import PrepareOptions, prepare
 from tunesmith.data.template import Renderer
 from tunesmith.engine import fit, optimizer
-from tunesmith.engine.fit import Fit
+from tunesmith.engine.fit import Fit, Trial
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.schedule import LearningRate
 from tunesmith.errors import RecipeError
@@ -36,7 +36,6 @@ from tunesmith.models.load import load
 from tunesmith.models.policy import Policy
 from tunesmith.models.resolve import resolve as find
 from tunesmith.recipe import Recipe
-
 
 BEST_TOKENS = 1024
 """Tokens of a forward pass beyond which a CPU gains no speed. TODO measure"""
@@ -168,33 +167,16 @@ def build_loss(recipe: Recipe, learner: Learner) -> Callable[[Batch], LossSum]:
     return partial(method.loss, learner.policy, config=recipe.method)
 
 
-def measure_fit(recipe: Recipe, rows: Rows, learner: Learner, loader: Loader) -> Fit:
-    """One real step on the worst planned batch; its optimizer is thrown away."""
-    return fit.measure(
-        loader,
+def measure_fit(recipe: Recipe, learner: Learner, loader: Loader, seconds: float) -> Fit:
+    """Real passes and steps of the plan, about so many seconds; their optimizer is thrown away."""
+    trial = Trial(
         build_loss(recipe, learner),
         build_optimizer(recipe, learner),
-        run_tokens(recipe, rows, loader),
+        list(learner.attached.trained.values()),
+        recipe.train.clip,
         device(),
     )
-
-
-def run_tokens(recipe: Recipe, rows: Rows, loader: Loader) -> float:
-    """Tokens that the whole run trains on, padding not counted; for a number of steps an estimate.
-
-    Weights of files are taken into account by the rows that an epoch really visits.
-    """
-    per_epoch = sum(
-        weight * float(rows.train.lengths[start : start + count].sum())
-        for weight, start, count in _files(rows.train)
-    )
-    return per_epoch * loader.epoch_after(loader.num_steps - 1)
-
-
-def _files(prepared: Prepared) -> list[tuple[float, int, int]]:
-    """Weight, first example and number of examples of each file."""
-    starts = np.cumsum([0, *prepared.rows_per_file[:-1]])
-    return list(zip(prepared.weights, starts.tolist(), prepared.rows_per_file, strict=True))
+    return fit.measure(trial, loader, seconds)
 
 
 def pad_id(renderer: Renderer) -> int:

@@ -10,6 +10,9 @@ from tunesmith.data.contract import Check
 from tunesmith.engine.fit import Fit
 from tunesmith.recipe import Recipe, read
 
+FIT_SECONDS = 12.0
+"""What measuring the pace may take: the plan is asked for its figures."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -51,7 +54,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     parameters = sum(p.numel() for p in base.model.parameters())
     learner = build.build_learner(recipe, base)
     loader = build.build_loader(recipe, rows)
-    measured = build.measure_fit(recipe, rows, learner, loader)
+    measured = build.measure_fit(recipe, learner, loader, FIT_SECONDS)
     counts = rows.train.counts
     return Plan(
         recipe=recipe,

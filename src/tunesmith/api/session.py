@@ -20,6 +20,9 @@ from tunesmith.recipe import Recipe
 from tunesmith.runs.events import Phase, Planned, Warned
 from tunesmith.runs.folder import RunFolder
 
+FIT_SECONDS = 2.0
+"""What measuring the pace may take at the start of a run, which will soon know it better."""
+
 
 @dataclass
 class Session:
@@ -62,7 +65,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     _tell_plan(recipe, rows, learner, loader, watch)
     answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)
     watch.notice(Phase("measuring one step on the worst batch"))
-    measured = build.measure_fit(recipe, rows, learner, loader)
+    measured = build.measure_fit(recipe, learner, loader, FIT_SECONDS)
     if recipe.evaluate.probes:
         watch.notice(Phase("asking the base general questions, to see later what is forgotten"))
     evaluator = Evaluator(

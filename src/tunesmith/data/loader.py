@@ -7,8 +7,9 @@ import numpy as np
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Batch
 from tunesmith.data.order import Schedule
-from tunesmith.data.planner import Layout
+from tunesmith.data.planner import Layout, costs
 from tunesmith.data.prepared import Prepared
+from tunesmith.data.survey import SURVEYED, Survey
 
 
 class Loader:
@@ -21,9 +22,7 @@ class Loader:
         pad_id: For batches that are padded.
     """
 
-    def __init__(
-        self, prepared: Prepared, schedule: Schedule, layout: Layout, pad_id: int
-    ) -> None:
+    def __init__(self, prepared: Prepared, schedule: Schedule, layout: Layout, pad_id: int) -> None:
         self._prepared, self._schedule = prepared, schedule
         self._layout, self._pad_id = layout, pad_id
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
@@ -67,7 +66,27 @@ class Loader:
                     most, worst = self._layout.cost(lengths[first]), examples[first]
             left -= plan.num_steps
             epoch += 1
-        return self._batch(worst)
+        return self.batch(worst)
+
+    def survey(self, most: int = SURVEYED) -> Survey:
+        """The passes of at most so many steps."""
+        number = min(most, self.num_steps)
+        steps = (np.arange(number) * self.num_steps // number).tolist()
+        planned = [(step, examples) for step in steps for examples in self._planned(step)]
+        counted = [self._layout.counted(self._prepared.lengths[e]) for _, e in planned]
+        return Survey(
+            examples=[examples for _, examples in planned],
+            step=np.array([step for step, _ in planned]),
+            cost=np.array([costs(lengths).sum() for lengths in counted]),
+            tokens=np.array([lengths.sum() for lengths in counted]),
+            squares=np.array([np.square(lengths.astype(np.float64)).sum() for lengths in counted]),
+            real_tokens=np.array([self._prepared.lengths[e].sum() for _, e in planned]),
+        )
+
+    def batch(self, examples: np.ndarray) -> Batch:
+        """One forward pass of these examples, as one of `survey`."""
+        made = [self._prepared[int(example)] for example in examples]
+        return collate(made, self._layout.packed, self._pad_id)
 
     def epoch_after(self, index: int) -> float:
         """How many epochs are done when step `index` is."""
@@ -79,10 +98,10 @@ class Loader:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, index: int) -> list[Batch]:
+        return [self.batch(examples) for examples in self._planned(index)]
+
+    def _planned(self, index: int) -> list[np.ndarray]:
+        """The examples of each pass of a step."""
         examples = self._schedule.examples(index)
         passes = self._layout.passes(self._prepared.lengths[examples])
-        return [self._batch(examples[each]) for each in passes]
-
-    def _batch(self, examples: np.ndarray) -> Batch:
-        made = [self._prepared[int(example)] for example in examples]
-        return collate(made, self._layout.packed, self._pad_id)
+        return [examples[each] for each in passes]

@@ -57,9 +57,12 @@ class Layout:
         return sorted(passes, key=lambda each: (-self.cost(lengths[each]), each[0]))
 
     def cost(self, lengths: np.ndarray) -> float:
-        """Cost of a pass in tokens; with padding, every example counts as the longest."""
-        counted = lengths if self.packed else np.full_like(lengths, lengths.max())
-        return float(costs(counted).sum())
+        """Cost of a pass in tokens."""
+        return float(costs(self.counted(lengths)).sum())
+
+    def counted(self, lengths: np.ndarray) -> np.ndarray:
+        """Tokens computed for each example of a pass: with padding, as many as the longest has."""
+        return lengths if self.packed else np.full_like(lengths, lengths.max())
 
     def most(self, lengths: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """(S,) a bound on the cost of the costliest pass of each step, found without planning it.
