@@ -23,8 +23,8 @@ from tunesmith.data.prepared import Prepared
 from tunesmith.data.section import Source
 from tunesmith.data.store import PrepareOptions, prepare
 from tunesmith.data.template import Renderer
-from tunesmith.engine import fit, optimizer
-from tunesmith.engine.fit import Fit, Trial
+from tunesmith.engine import optimizer
+from tunesmith.engine.fit import Trial
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.schedule import LearningRate
 from tunesmith.errors import RecipeError
@@ -126,7 +126,7 @@ def build_learner(recipe: Recipe, base: Base) -> Learner:
     if recipe.train.kernels == "fast":
         fast.lay_over(attached.model)
     if recipe.model.gradient_checkpointing:
-        attached.model.gradient_checkpointing_enable({"use_reentrant": False})
+        attached.model.activation_checkpointing_enable({"use_reentrant": False})
     precision = DTYPES[recipe.train.precision]
     return Learner(adapter, attached, Policy(attached.model, recipe.train.kernels, precision))
 
@@ -167,16 +167,16 @@ def build_loss(recipe: Recipe, learner: Learner) -> Callable[[Batch], LossSum]:
     return partial(method.loss, learner.policy, config=recipe.method)
 
 
-def measure_fit(recipe: Recipe, learner: Learner, loader: Loader, seconds: float) -> Fit:
-    """Real passes and steps of the plan, about so many seconds; their optimizer is thrown away."""
-    trial = Trial(
+def build_trial(recipe: Recipe, learner: Learner) -> Trial:
+    """What runs passes and steps to measure them, with an optimizer to throw away."""
+    return Trial(
+        learner.attached.model,
         build_loss(recipe, learner),
         build_optimizer(recipe, learner),
         list(learner.attached.trained.values()),
         recipe.train.clip,
         device(),
     )
-    return fit.measure(trial, loader, seconds)
 
 
 def pad_id(renderer: Renderer) -> int:

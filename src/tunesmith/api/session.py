@@ -10,7 +10,7 @@ from tunesmith.api.resolve import device
 from tunesmith.data.loader import Loader
 from tunesmith.engine.best import best_step
 from tunesmith.engine.evaluation import Evaluator
-from tunesmith.engine.fit import Fit
+from tunesmith.engine.fit import Fit, measure
 from tunesmith.engine.loop import Parts
 from tunesmith.engine.observers import Observers
 from tunesmith.engine.saving import Saver
@@ -65,7 +65,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     _tell_plan(recipe, rows, learner, loader, watch)
     answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)
     watch.notice(Phase("measuring one step on the worst batch"))
-    measured = build.measure_fit(recipe, learner, loader, FIT_SECONDS)
+    measured = measure(build.build_trial(recipe, learner), loader, FIT_SECONDS)
     if recipe.evaluate.probes:
         watch.notice(Phase("asking the base general questions, to see later what is forgotten"))
     evaluator = Evaluator(

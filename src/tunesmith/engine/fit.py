@@ -62,6 +62,7 @@ class Trial:
     """Runs passes and steps that move nothing: the learning rate is 0.
 
     Attributes:
+        model: The model; it is put into training mode.
         loss: Of one batch.
         optimizer: Must be thrown away afterwards, so that no moment stays.
         parameters: The trained ones.
@@ -69,6 +70,7 @@ class Trial:
         device: Where it computes.
     """
 
+    model: nn.Module
     loss: Callable[[Batch], LossSum]
     optimizer: Optimizer
     parameters: list[nn.Parameter]
@@ -109,13 +111,13 @@ def measure(trial: Trial, loader: Loader, seconds: float) -> Fit:
         loader: Plans them.
         seconds: How long may be spent on the typical ones; at least two are measured.
     """
+    trial.model.train()
     survey = loader.survey()
     worst = loader.worst()
-    small, middle = (_batch(trial, loader, survey, i) for i in spread(survey.cost, 2))
-    trial.forward_backward(small)
+    trial.forward_backward(_batch(trial, loader, survey, int(survey.cost.argmin())))
     steps = [trial.step()]
     tokens = worst.input_ids.numel()
-    kept = bytes_per_token(trial.loss, small, middle) * tokens / GIB
+    kept = activation_gib(trial, loader) * tokens
     peak, available = resident_gib(trial.device) + kept, available_gib(trial.device)
     if peak <= available:
         for _ in range(2):  # The first one warms caches up.
@@ -136,6 +138,13 @@ def measure(trial: Trial, loader: Loader, seconds: float) -> Fit:
         padding=survey.padding,
         imbalance=survey.imbalance,
     )
+
+
+def activation_gib(trial: Trial, loader: Loader) -> float:
+    """What autograd keeps of each token until the backward pass, in GiB, seen on small passes."""
+    survey = loader.survey()
+    small, middle = (_batch(trial, loader, survey, i) for i in spread(survey.cost, 2))
+    return bytes_per_token(trial.loss, small, middle) / GIB
 
 
 def _batch(trial: Trial, loader: Loader, survey: Survey, index: int) -> Batch:
