@@ -15,7 +15,6 @@ import torch
 
 from tunesmith.api import build
 from tunesmith.api.resolve import resolve
-from tunesmith.engine.fit import Trial
 from tunesmith.recipe import read
 
 SIZES = (256, 512, 768, 1024, 1536, 1 << 20)
@@ -42,8 +41,9 @@ def main() -> None:
                 trial.forward_backward(batch)
             trial.step()
             if step >= 0:
+                spent = perf_counter() - wall, process_time() - cpu
                 tokens = sum(batch.num_tokens for batch in batches)
-                found[size].append(((perf_counter() - wall) / tokens, (process_time() - cpu) / tokens))
+                found[size].append((spent[0] / tokens, spent[1] / tokens))
     _report(found)
 
 

@@ -25,8 +25,8 @@ class TrainSection(Section):
     batch_tokens: int | None = Field(None, ge=1)
     """Most tokens in one forward pass, instead of batch_rows: as many whole rows as fit."""
     accumulate: int = Field(1, ge=1)
-    """Batches per optimizer step. How its rows share forward passes is planned, and changes no loss:
-    that is divided once, by all trained tokens."""
+    """Batches per optimizer step. How its rows share forward passes is planned and changes no loss,
+    which is divided once, by all trained tokens."""
     optimizer: str = "adamw"
     """An optimizer of torch.optim by its name, in any case: adamw, sgd, adafactor, ..."""
     optimizer_options: dict[str, Any] = {}
