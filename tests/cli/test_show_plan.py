@@ -112,3 +112,28 @@ def test_a_narrow_terminal_folds_and_loses_nothing() -> None:
     text = shown(PLAN, width=40)
     assert max(map(len, text.splitlines())) <= 40
     assert "it fits" in " ".join(text.split())
+
+
+def test_passes_and_evaluations_are_told_where_they_were_measured() -> None:
+    plan = replace(
+        PLAN, passes_per_step=2.04, padding=0.0, imbalance=0.0123, evaluation_seconds=65.0
+    )
+    text = shown(plan)
+    assert "passes         2.0 a step, 0.0 % padding, the largest 1.2 % over the mean\n" in text
+    assert "time           about 4m10s of training, and about 1m05s of evaluation\n" in text
+
+
+@pytest.mark.parametrize(
+    ("fits", "says"),
+    [
+        (True, "hint: with train.batch_rows=4 train.accumulate=2 it would fit: 5.1 GiB\n"),
+        (
+            False,
+            "hint: with train.batch_rows=4 train.accumulate=2 even so it would not fit, at its "
+            "peak: 5.1 GiB\n",
+        ),
+    ],
+)
+def test_what_would_make_it_fit(fits: bool, says: str) -> None:
+    changes = [("train.batch_rows=4 train.accumulate=2", 5.1, fits)]
+    assert says in shown(replace(PLAN, peak_memory_gib=8.0, changes=changes))

@@ -8,6 +8,7 @@ import pytest
 from tunesmith.data.example import Batch
 from tunesmith.data.loader import Loader
 from tunesmith.data.order import Schedule
+from tunesmith.data.planner import Layout
 from tunesmith.data.prepared import Prepared
 from tunesmith.data.section import Source
 from tunesmith.data.store import PrepareOptions, prepare
@@ -25,10 +26,11 @@ def prepared(renderer: Renderer, write_rows, tmp_path: Path) -> Prepared:
 def make_loader(prepared: Prepared):
     made: list[Loader] = []
 
-    def make(packed: bool = True, **options: object) -> Loader:
+    def make(packed: bool = True, best_tokens: int | None = None, **options: object) -> Loader:
         plan = {"batch_tokens": 150, "accumulate": 2, "epochs": 2.0, "seed": 7} | options
         schedule = Schedule(prepared.lengths, prepared.rows_per_file, prepared.weights, **plan)
-        made.append(Loader(prepared, schedule, packed, pad_id=258))
+        layout = Layout(packed, plan.get("batch_rows"), plan.get("batch_tokens"), best_tokens)
+        made.append(Loader(prepared, schedule, layout, pad_id=258))
         return made[-1]
 
     yield make
@@ -69,8 +71,12 @@ def test_batches_hold_the_rows_that_they_name(make_loader, prepared, packed: boo
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_the_worst_batch_is_one_that_is_planned_and_none_is_larger(make_loader, packed) -> None:
-    loader = make_loader(packed)
+@pytest.mark.parametrize("best_tokens", [None, 60])
+@pytest.mark.parametrize("limit", [{}, {"batch_tokens": None, "batch_rows": 3, "accumulate": 4}])
+def test_the_worst_batch_is_one_that_is_planned_and_none_is_larger(
+    make_loader, packed: bool, best_tokens: int | None, limit: dict
+) -> None:
+    loader = make_loader(packed, best_tokens, **limit)
     planned = [batch for step in range(loader.num_steps) for batch in loader.step(step)]
     worst = loader.worst()
     assert content([worst])[0] in [content([batch])[0] for batch in planned]
@@ -84,7 +90,7 @@ def test_long_rows_weigh_more_than_as_many_tokens_in_short_ones(renderer, write_
     source = Source(path=str(write_rows(rows)))
     prepared = prepare([source], renderer, options, tmp_path / "cache")
     schedule = Schedule(prepared.lengths, (11,), (1.0,), batch_tokens=9001, epochs=1.0)
-    loader = Loader(prepared, schedule, True, 258)
+    loader = Loader(prepared, schedule, Layout(True, max_tokens=9001), 258)
     assert loader.worst().lengths == (9001,)
     loader.close()
 

@@ -93,9 +93,10 @@ def test_every_row_comes_once_an_epoch_and_steps_never_mix_epochs(
     plan = schedule(accumulate=accumulate, **budget)
     seen: dict[int, list[int]] = {}
     for step in range(plan.num_steps):
-        micro = plan.indices(step)
-        assert 1 <= len(micro) <= accumulate
-        seen.setdefault(plan.epoch_of(step), []).extend(int(row) for rows in micro for row in rows)
+        examples = plan.examples(step).tolist()
+        assert len(examples) <= accumulate * budget.get("batch_rows", 101)
+        assert LENGTHS[examples].sum() <= accumulate * budget.get("batch_tokens", 10**6)
+        seen.setdefault(plan.epoch_of(step), []).extend(examples)
     assert sorted(seen) == [0, 1, 2]
     for rows in seen.values():
         assert sorted(rows) == list(range(101))
@@ -105,20 +106,29 @@ def test_every_row_comes_once_an_epoch_and_steps_never_mix_epochs(
 @pytest.mark.parametrize("budget", [{"batch_rows": 4}, {"batch_tokens": 200}])
 def test_seeking_gives_what_walking_gives(budget: dict) -> None:
     walked = schedule(accumulate=2, **budget)
-    steps = [walked.indices(step) for step in range(walked.num_steps)]
+    steps = [walked.examples(step).tolist() for step in range(walked.num_steps)]
     for step in reversed(range(len(steps))):
-        sought = schedule(accumulate=2, **budget).indices(step)
-        assert [rows.tolist() for rows in sought] == [rows.tolist() for rows in steps[step]]
-        again = walked.indices(step)
-        assert [rows.tolist() for rows in again] == [rows.tolist() for rows in steps[step]]
+        assert schedule(accumulate=2, **budget).examples(step).tolist() == steps[step]
+        assert walked.examples(step).tolist() == steps[step]
 
 
-def test_accumulation_groups_the_micro_batches_of_an_epoch() -> None:
+def test_accumulation_groups_the_batches_of_an_epoch() -> None:
     single = schedule(batch_rows=10, epochs=1.0)
     grouped = schedule(batch_rows=10, epochs=1.0, accumulate=4)
-    assert [len(grouped.indices(step)) for step in range(grouped.num_steps)] == [4, 4, 3]
-    flat = [rows.tolist() for step in range(grouped.num_steps) for rows in grouped.indices(step)]
-    assert flat == [single.indices(step)[0].tolist() for step in range(single.num_steps)]
+    assert [len(grouped.examples(step)) for step in range(grouped.num_steps)] == [40, 40, 21]
+    assert [len(single.examples(step)) for step in range(single.num_steps)] == [10] * 10 + [1]
+    for plan in (single, grouped):
+        flat = np.concatenate([plan.examples(step) for step in range(plan.num_steps)])
+        assert flat.tolist() == epoch_order([101], [1.0], 0, 0).tolist()
+
+
+def test_rows_times_accumulate_says_which_examples_a_step_has() -> None:
+    one = schedule(batch_rows=12, epochs=2.0)
+    for rows, accumulate in ((6, 2), (3, 4), (1, 12)):
+        other = schedule(batch_rows=rows, accumulate=accumulate, epochs=2.0)
+        assert other.num_steps == one.num_steps
+        for step in range(one.num_steps):
+            assert other.examples(step).tolist() == one.examples(step).tolist()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +139,7 @@ def test_epochs_may_be_a_fraction(epochs: float, steps: int) -> None:
     assert plan.num_steps == steps
     whole = schedule(batch_rows=10, epochs=3.0)
     for step in range(steps):
-        assert plan.indices(step)[0].tolist() == whole.indices(step)[0].tolist()
+        assert plan.examples(step).tolist() == whole.examples(step).tolist()
 
 
 def test_steps_run_over_as_many_epochs_as_they_need() -> None:
@@ -151,4 +161,4 @@ def test_a_weight_that_leaves_no_row_is_refused() -> None:
 def test_no_step_is_empty(seed: int, accumulate: int, budget: int) -> None:
     plan = schedule(seed=seed, accumulate=accumulate, batch_tokens=budget, epochs=1.0)
     for step in range(plan.num_steps):
-        assert all(len(rows) for rows in plan.indices(step))
+        assert len(plan.examples(step))

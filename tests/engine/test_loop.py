@@ -8,7 +8,14 @@ import torch
 
 from tunesmith.api import build
 from tunesmith.api.resolve import resolve
-from tunesmith.engine.loop import PATIENCE, Parts, clip_gradients, step_seed, train
+from tunesmith.engine.loop import (
+    PATIENCE,
+    Parts,
+    clip_gradients,
+    forward_backward,
+    step_seed,
+    train,
+)
 from tunesmith.errors import Interrupted, RunError
 from tunesmith.methods.base import LossSum
 from tunesmith.recipe import from_dict
@@ -70,6 +77,39 @@ def _trained(recipe, told=None):
     parts = _parts(recipe, told)
     train(parts)
     return _weights(parts)
+
+
+def _first_step(recipe):
+    """Loss, count, gradients and passes of the first step."""
+    parts = _parts(recipe)
+    batches = parts.loader.step(0)
+    total, count = forward_backward(parts, batches)
+    gradients = torch.cat([p.grad.flatten() for p in parts.parameters])
+    return total, count, gradients, [batch.lengths for batch in batches]
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_accumulation_changes_neither_loss_nor_gradient(recipe, packing):
+    total, count, gradients, _ = _first_step(recipe(packing, batch_rows=8))
+    for rows, accumulate in ((4, 2), (2, 4), (1, 8)):
+        found = _first_step(recipe(packing, batch_rows=rows, accumulate=accumulate))
+        assert found[1] == count
+        assert len(found[3]) >= accumulate
+        torch.testing.assert_close(found[0], total, rtol=1e-6, atol=0)
+        torch.testing.assert_close(found[2], gradients, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_accumulation_gives_the_same_bits_where_the_planner_makes_the_same_passes(
+    recipe, packing, monkeypatch
+):
+    monkeypatch.setattr(build, "BEST_TOKENS", 90)
+    whole = _first_step(recipe(packing, batch_rows=8))
+    parts = _first_step(recipe(packing, batch_rows=4, accumulate=2))
+    assert len(whole[3]) > 1
+    assert parts[3] == whole[3]
+    assert torch.equal(parts[0], whole[0])
+    assert torch.equal(parts[2], whole[2])
 
 
 def test_accumulated_batches_equal_one_batch(recipe):

@@ -4,6 +4,11 @@ Each verb reads the recipe, builds the parts and calls the room that does the wo
 room except `serve` and `cli`.
 """
 
+# ruff: noqa: E402
+from tunesmith.config.process import settle
+
+settle()  # Before the imports below load torch, and with it libgomp.
+
 from tunesmith.api.evaluate import evaluate
 from tunesmith.api.plan import plan
 from tunesmith.api.run import Run, export, generate

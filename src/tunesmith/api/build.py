@@ -18,12 +18,13 @@ from tunesmith.data.contract import Check, check, require
 from tunesmith.data.example import Batch
 from tunesmith.data.loader import Loader
 from tunesmith.data.order import Schedule
+from tunesmith.data.planner import Layout
 from tunesmith.data.prepared import Prepared
 from tunesmith.data.section import Source
 from tunesmith.data.store import PrepareOptions, prepare
 from tunesmith.data.template import Renderer
-from tunesmith.engine import fit, optimizer
-from tunesmith.engine.fit import Fit
+from tunesmith.engine import optimizer
+from tunesmith.engine.fit import Trial
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.schedule import LearningRate
 from tunesmith.errors import RecipeError
@@ -35,6 +36,9 @@ from tunesmith.models.load import load
 from tunesmith.models.policy import Policy
 from tunesmith.models.resolve import resolve as find
 from tunesmith.recipe import Recipe
+
+BEST_TOKENS = 1024
+"""Tokens of a forward pass beyond which a CPU gains no speed. TODO measure"""
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def build_learner(recipe: Recipe, base: Base) -> Learner:
     if recipe.train.kernels == "fast":
         fast.lay_over(attached.model)
     if recipe.model.gradient_checkpointing:
-        attached.model.gradient_checkpointing_enable({"use_reentrant": False})
+        attached.model.activation_checkpointing_enable({"use_reentrant": False})
     precision = DTYPES[recipe.train.precision]
     return Learner(adapter, attached, Policy(attached.model, recipe.train.kernels, precision))
 
@@ -158,7 +162,8 @@ def build_loader(recipe: Recipe, rows: Rows) -> Loader:
         epochs=train.epochs,
         steps=train.steps,
     )
-    return Loader(rows.train, schedule, recipe.data.packing, pad_id(rows.renderer))
+    layout = Layout(recipe.data.packing, train.batch_rows, train.batch_tokens, BEST_TOKENS)
+    return Loader(rows.train, schedule, layout, pad_id(rows.renderer))
 
 
 def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:
@@ -179,33 +184,16 @@ def build_loss(recipe: Recipe, learner: Learner) -> Callable[[Batch], LossSum]:
     return partial(method.loss, learner.policy, config=recipe.method)
 
 
-def measure_fit(recipe: Recipe, rows: Rows, learner: Learner, loader: Loader) -> Fit:
-    """One real step on the worst planned batch; its optimizer is thrown away."""
-    return fit.measure(
-        loader,
+def build_trial(recipe: Recipe, learner: Learner) -> Trial:
+    """What runs passes and steps to measure them, with an optimizer to throw away."""
+    return Trial(
+        learner.attached.model,
         build_loss(recipe, learner),
         build_optimizer(recipe, learner),
-        run_tokens(recipe, rows, loader),
+        list(learner.attached.trained.values()),
+        recipe.train.clip,
         device(),
     )
-
-
-def run_tokens(recipe: Recipe, rows: Rows, loader: Loader) -> float:
-    """Tokens that the whole run trains on, padding not counted; for a number of steps an estimate.
-
-    Weights of files are taken into account by the rows that an epoch really visits.
-    """
-    per_epoch = sum(
-        weight * float(rows.train.lengths[start : start + count].sum())
-        for weight, start, count in _files(rows.train)
-    )
-    return per_epoch * loader.epoch_after(loader.num_steps - 1)
-
-
-def _files(prepared: Prepared) -> list[tuple[float, int, int]]:
-    """Weight, first example and number of examples of each file."""
-    starts = np.cumsum([0, *prepared.rows_per_file[:-1]])
-    return list(zip(prepared.weights, starts.tolist(), prepared.rows_per_file, strict=True))
 
 
 def pad_id(renderer: Renderer) -> int:

@@ -1,15 +1,21 @@
 """`plan`: what a recipe would do, and whether it fits; trains nothing."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.api import build
+from tunesmith.api.advice import Adviser, Change
+from tunesmith.api.rehearsal import rehearse
 from tunesmith.api.resolve import device, require_paths, resolve
 from tunesmith.data.contract import Check
-from tunesmith.engine.fit import Fit
+from tunesmith.engine.fit import Fit, measure
 from tunesmith.models.quantize import num_parameters
 from tunesmith.recipe import Recipe, read
+
+FIT_SECONDS = 12.0
+"""What measuring the pace may take: the plan is asked for its figures."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,14 @@ class Plan:
     targets: dict[str, int]
     trainable_parameters: int
     fit: Fit
+    evaluation_seconds: float
+    """All evaluations of the run; the fit speaks of training alone."""
+    changes: list[Change]
+    """What would make it fit; empty where it fits."""
 
 
 def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
-    """Build the parts of a run, measure one step on its worst batch, and stop there.
+    """Build the parts of a run, measure passes, steps and answers of it, and stop there.
 
     Args:
         recipe: A recipe, or the path of one.
@@ -51,8 +61,11 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     rows = build.build_rows(recipe, base)
     parameters = num_parameters(base.model)
     learner = build.build_learner(recipe, base)
-    loader = build.build_loader(recipe, rows)
-    measured = build.measure_fit(recipe, rows, learner, loader)
+    trial = build.build_trial(recipe, learner)
+    with closing(build.build_loader(recipe, rows)) as loader:
+        evaluating = rehearse(recipe, rows, learner, loader.num_steps)
+        measured = measure(trial, loader, FIT_SECONDS)
+        changes = Adviser(recipe, rows, learner, trial, loader, measured).changes()
     counts = rows.train.counts
     return Plan(
         recipe=recipe,
@@ -68,4 +81,6 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
         targets=learner.attached.targeted,
         trainable_parameters=learner.attached.num_trained,
         fit=measured,
+        evaluation_seconds=evaluating,
+        changes=changes,
     )

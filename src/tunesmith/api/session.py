@@ -10,7 +10,7 @@ from tunesmith.api.resolve import device
 from tunesmith.data.loader import Loader
 from tunesmith.engine.best import best_step
 from tunesmith.engine.evaluation import Evaluator
-from tunesmith.engine.fit import Fit
+from tunesmith.engine.fit import Fit, measure
 from tunesmith.engine.loop import Parts
 from tunesmith.engine.observers import Observers
 from tunesmith.engine.saving import Saver
@@ -19,6 +19,9 @@ from tunesmith.models.base import Base
 from tunesmith.recipe import Recipe
 from tunesmith.runs.events import Phase, Planned, Warned
 from tunesmith.runs.folder import RunFolder
+
+FIT_SECONDS = 2.0
+"""What measuring the pace may take at the start of a run, which will soon know it better."""
 
 
 @dataclass
@@ -62,7 +65,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     _tell_plan(recipe, rows, learner, loader, watch)
     answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)
     watch.notice(Phase("measuring one step on the worst batch"))
-    measured = build.measure_fit(recipe, rows, learner, loader)
+    measured = measure(build.build_trial(recipe, learner), loader, FIT_SECONDS)
     if recipe.evaluate.probes:
         watch.notice(Phase("asking the base general questions, to see later what is forgotten"))
     evaluator = Evaluator(

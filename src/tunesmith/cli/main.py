@@ -1,6 +1,5 @@
 """The entry point: finds the verb, runs it, turns errors into messages and exit codes."""
 
-import os
 import sys
 import warnings
 
@@ -9,6 +8,7 @@ import typer
 from tunesmith import __version__
 from tunesmith.cli import chat, evaluate, export, plan, preview, report, resume, runs, schema, train
 from tunesmith.cli.output import print_error
+from tunesmith.config import process
 from tunesmith.errors import TunesmithError
 
 VERBS = (train, plan, preview, resume, report, chat, evaluate, export, runs, schema)
@@ -50,7 +50,7 @@ def main() -> None:
     # Deprecations inside libraries are for us, in the tests, not for a user at a terminal.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    process.settle()
     try:
         code = build()(standalone_mode=False)
     except TunesmithError as error:

@@ -38,6 +38,11 @@ def run(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> None
             available_memory_gib=fit.available_memory_gib,
             seconds_per_step=fit.predicted_seconds / found.num_steps,
             predicted_seconds=fit.predicted_seconds,
+            evaluation_seconds=found.evaluation_seconds,
+            passes_per_step=fit.passes_per_step,
+            padding=fit.padding,
+            imbalance=fit.imbalance,
+            changes=[(c.overrides, c.peak_memory_gib, c.fits) for c in found.changes],
             warnings=[f"{check.name}: {check.says}" for check in found.checks if not check.ok],
         )
     )

@@ -54,6 +54,11 @@ class PlanView:
         available_memory_gib: What the device has; None when unknown.
         seconds_per_step: Measured likewise; None likewise.
         predicted_seconds: Time of the training, without evaluations; None likewise.
+        evaluation_seconds: Time of all evaluations; None likewise.
+        passes_per_step: Forward passes of a step, on average; None likewise.
+        padding: Share of the computed tokens that are padding.
+        imbalance: What the costliest pass of a step takes over the mean, as a share.
+        changes: Overrides that would make it fit, the peak with each, and whether that fits.
         warnings: What a person should know before starting.
     """
 
@@ -77,6 +82,11 @@ class PlanView:
     available_memory_gib: float | None = None
     seconds_per_step: float | None = None
     predicted_seconds: float | None = None
+    evaluation_seconds: float | None = None
+    passes_per_step: float | None = None
+    padding: float = 0.0
+    imbalance: float = 0.0
+    changes: Sequence[tuple[str, float, bool]] = ()
     warnings: Sequence[str] = ()
 
     @property
@@ -92,6 +102,8 @@ class PlanView:
         if self.checks:
             yield Text("\nToken contract", "bold")
             yield check_table(self.checks)
+        for overrides, peak, fits in self.changes:
+            yield change_line(overrides, peak, fits)
         for warning in self.warnings:
             yield Text(f"\nwarning: {printable(warning)}", "yellow")
 
@@ -115,15 +127,7 @@ def plan_facts(plan: PlanView) -> Table:
         ),
         ("modules", ", ".join(plan.targets)),
     ]
-    if plan.worst_batch_tokens is not None:
-        facts.append(("largest batch", plural(plan.worst_batch_tokens, "token")))
-    if plan.peak_memory_gib is not None:
-        facts.append(("memory", _memory(plan)))
-    if plan.seconds_per_step is not None:
-        facts.append(("pace", f"{duration(plan.seconds_per_step)} a step, measured"))
-    if plan.predicted_seconds is not None:
-        time = f"about {duration(plan.predicted_seconds)} of training, evaluations besides"
-        facts.append(("time", time))
+    facts += _measured(plan)
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -131,6 +135,37 @@ def plan_facts(plan: PlanView) -> Table:
         if value:
             grid.add_row(name, value if isinstance(value, Text) else Text(printable(value)))
     return grid
+
+
+def _measured(plan: PlanView) -> list[tuple[str, str | Text]]:
+    """What passes and steps that were really run say."""
+    facts: list[tuple[str, str | Text]] = []
+    if plan.passes_per_step is not None:
+        passes = (
+            f"{plan.passes_per_step:.1f} a step, {percent(plan.padding)} padding, "
+            f"the largest {percent(plan.imbalance)} over the mean"
+        )
+        facts.append(("passes", passes))
+    if plan.worst_batch_tokens is not None:
+        facts.append(("largest batch", plural(plan.worst_batch_tokens, "token")))
+    if plan.peak_memory_gib is not None:
+        facts.append(("memory", _memory(plan)))
+    if plan.seconds_per_step is not None:
+        facts.append(("pace", f"{duration(plan.seconds_per_step)} a step, measured"))
+    if plan.predicted_seconds is not None:
+        evaluating = ", evaluations besides"
+        if plan.evaluation_seconds is not None:
+            evaluating = f", and about {duration(plan.evaluation_seconds)} of evaluation"
+        time = f"about {duration(plan.predicted_seconds)} of training{evaluating}"
+        facts.append(("time", time))
+    return facts
+
+
+def change_line(overrides: str, peak: float, fits: bool) -> Text:
+    """A change of the recipe, and what it leads to."""
+    says = "it would fit" if fits else "even so it would not fit, at its peak"
+    line = Text("\nhint: ", "yellow").append(f"with {printable(overrides)} {says}: {gib(peak)}")
+    return line
 
 
 def _memory(plan: PlanView) -> Text:

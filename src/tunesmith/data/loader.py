@@ -6,11 +6,10 @@ import numpy as np
 
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Batch
-from tunesmith.data.order import EpochPlan, Schedule
+from tunesmith.data.order import Schedule
+from tunesmith.data.planner import Layout, costs
 from tunesmith.data.prepared import Prepared
-
-ATTENTION_TOKENS = 4096
-"""Length at which attention costs about as much as all else of a small model; see `_costs`."""
+from tunesmith.data.survey import SURVEYED, Survey
 
 
 class Loader:
@@ -19,13 +18,13 @@ class Loader:
     Args:
         prepared: The examples.
         schedule: Which of them come when.
-        packed: Whether batches are laid end to end.
-        pad_id: For batches that are not.
+        layout: How those of a step are laid out in forward passes.
+        pad_id: For batches that are padded.
     """
 
-    def __init__(self, prepared: Prepared, schedule: Schedule, packed: bool, pad_id: int) -> None:
+    def __init__(self, prepared: Prepared, schedule: Schedule, layout: Layout, pad_id: int) -> None:
         self._prepared, self._schedule = prepared, schedule
-        self._packed, self._pad_id = packed, pad_id
+        self._layout, self._pad_id = layout, pad_id
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
         self._next: tuple[int, Future[list[Batch]]] | None = None
 
@@ -50,18 +49,44 @@ class Loader:
         return batches
 
     def worst(self) -> Batch:
-        """The most expensive micro-batch that is really planned, over all epochs of the run."""
-        most, worst, left = -1.0, np.empty(0, dtype=np.int64), self.num_steps
-        epoch = 0
+        """The most expensive forward pass that is really planned, over all epochs of the run."""
+        most, worst = -1.0, np.empty(0, dtype=np.int64)
+        epoch, left = 0, self.num_steps
         while left > 0:
             plan = self._schedule.plan(epoch)
-            planned = min(plan.num_batches, left * self._schedule.accumulate)
-            costs = self._costs(plan)[:planned]
-            if costs.max() > most:
-                most, worst = costs.max(), plan.batch(int(costs.argmax()))
-            left -= self._schedule.steps_in(epoch)
+            bounds = self._layout.most(self._prepared.lengths[plan.order], plan.bounds[:-1])[:left]
+            # Steps in the order of what they cost at most: the first ones decide.
+            for step in np.argsort(-bounds, kind="stable"):
+                if bounds[step] <= most:
+                    break
+                examples = plan.examples(int(step))
+                lengths = self._prepared.lengths[examples]
+                first = self._layout.passes(lengths)[0]
+                if self._layout.cost(lengths[first]) > most:
+                    most, worst = self._layout.cost(lengths[first]), examples[first]
+            left -= plan.num_steps
             epoch += 1
-        return self._batch(worst)
+        return self.batch(worst)
+
+    def survey(self, most: int = SURVEYED) -> Survey:
+        """The passes of at most so many steps."""
+        number = min(most, self.num_steps)
+        steps = (np.arange(number) * self.num_steps // number).tolist()
+        planned = [(step, examples) for step in steps for examples in self._planned(step)]
+        counted = [self._layout.counted(self._prepared.lengths[e]) for _, e in planned]
+        return Survey(
+            examples=[examples for _, examples in planned],
+            step=np.array([step for step, _ in planned]),
+            cost=np.array([costs(lengths).sum() for lengths in counted]),
+            tokens=np.array([lengths.sum() for lengths in counted]),
+            squares=np.array([np.square(lengths.astype(np.float64)).sum() for lengths in counted]),
+            real_tokens=np.array([self._prepared.lengths[e].sum() for _, e in planned]),
+        )
+
+    def batch(self, examples: np.ndarray) -> Batch:
+        """One forward pass of these examples, as one of `survey`."""
+        made = [self._prepared[int(example)] for example in examples]
+        return collate(made, self._layout.packed, self._pad_id)
 
     def epoch_after(self, index: int) -> float:
         """How many epochs are done when step `index` is."""
@@ -73,23 +98,10 @@ class Loader:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, index: int) -> list[Batch]:
-        return [self._batch(rows) for rows in self._schedule.indices(index)]
+        return [self.batch(examples) for examples in self._planned(index)]
 
-    def _batch(self, rows: np.ndarray) -> Batch:
-        return collate([self._prepared[int(row)] for row in rows], self._packed, self._pad_id)
-
-    def _costs(self, plan: EpochPlan) -> np.ndarray:
-        """(B,) tokens of each batch, and their squares for attention; see ATTENTION_TOKENS.
-
-        With padding, every line counts as the longest.
-        """
-        lengths = self._prepared.lengths[plan.order].astype(np.float64)
-        starts = plan.bounds[:-1]
-        if self._packed:
-            tokens = np.add.reduceat(lengths, starts)
-            squares = np.add.reduceat(np.square(lengths), starts)
-        else:
-            longest = np.maximum.reduceat(lengths, starts)
-            tokens = longest * np.diff(plan.bounds)
-            squares = longest * tokens
-        return tokens + squares / ATTENTION_TOKENS
+    def _planned(self, index: int) -> list[np.ndarray]:
+        """The examples of each pass of a step."""
+        examples = self._schedule.examples(index)
+        passes = self._layout.passes(self._prepared.lengths[examples])
+        return [examples[each] for each in passes]

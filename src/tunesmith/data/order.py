@@ -45,7 +45,7 @@ def _shuffled(count: int, key: tuple[int, ...]) -> np.ndarray:
 def plan_batches(
     lengths: np.ndarray, order: np.ndarray, batch_rows: int | None, batch_tokens: int | None
 ) -> np.ndarray:
-    """Cuts an order into micro-batches of consecutive examples.
+    """Cuts an order into batches of consecutive examples.
 
     Args:
         lengths: Tokens of each example.
@@ -76,41 +76,43 @@ def plan_batches(
 
 @dataclass(frozen=True, slots=True)
 class EpochPlan:
-    """An epoch cut into micro-batches.
+    """An epoch cut into optimizer steps.
 
     Attributes:
         order: The examples, in the order they are trained on.
-        bounds: (B + 1,) where each batch begins in `order`, and the end.
+        bounds: (S + 1,) where each step begins in `order`, and the end.
     """
 
     order: np.ndarray
     bounds: np.ndarray
 
     @property
-    def num_batches(self) -> int:
-        """Micro-batches of the epoch."""
+    def num_steps(self) -> int:
+        """Steps of the epoch."""
         return len(self.bounds) - 1
 
-    def batch(self, number: int) -> np.ndarray:
-        """The examples of a micro-batch."""
+    def examples(self, number: int) -> np.ndarray:
+        """The examples of a step."""
         return self.order[self.bounds[number] : self.bounds[number + 1]]
 
 
 @dataclass
 class Schedule:
-    """The micro-batches of every optimizer step of a run.
+    """The examples of every optimizer step of a run.
 
-    A step never mixes two epochs; the last one of an epoch may be smaller. Nothing here changes as
-    the run goes on: what is kept is only the plan of the epoch asked for last.
+    A step is `accumulate` batches, each of so many rows or tokens; how its examples are laid out in
+    forward passes is the planner's choice. A step never mixes two epochs; the last one of an epoch
+    may be smaller. Nothing here changes as the run goes on: what is kept is only the plan of the
+    epoch asked for last.
 
     Attributes:
         lengths: Tokens of each example.
         rows_per_file: Examples of each file.
         weights: Of each file.
         seed: Of the run.
-        batch_rows: Examples of a micro-batch; or
+        batch_rows: Examples of a batch; or
         batch_tokens: its tokens, at most.
-        accumulate: Micro-batches of a step.
+        accumulate: Batches of a step.
         epochs: How often the data is seen; 0.5 is the first half of the steps of the first epoch;
             or
         steps: How many steps, over as many epochs as that takes.
@@ -132,7 +134,7 @@ class Schedule:
         if (self.epochs is None) == (self.steps is None):
             got = f"epochs {self.epochs} and steps {self.steps}"
             raise RecipeError("train", got=got, expected="one of the two")
-        if self.plan(0).num_batches == 0:
+        if self.plan(0).num_steps == 0:
             got = "no row in an epoch: the weights are too small for so few rows"
             raise RecipeError("data.train", got=got, expected="at least one row")
 
@@ -149,7 +151,7 @@ class Schedule:
     def steps_in(self, epoch: int) -> int:
         """Optimizer steps of a whole epoch."""
         if epoch not in self._sizes:
-            self._sizes[epoch] = -(-self.plan(epoch).num_batches // self.accumulate)
+            self._sizes[epoch] = self.plan(epoch).num_steps
         return self._sizes[epoch]
 
     def epoch_of(self, step: int) -> int:
@@ -169,21 +171,19 @@ class Schedule:
             epoch += 1
         return epoch, rest
 
-    def indices(self, step: int) -> list[np.ndarray]:
-        """The examples of a step: one array for each micro-batch, at most `accumulate` of them."""
+    def examples(self, step: int) -> np.ndarray:
+        """The examples of a step, in the order of the epoch."""
         epoch, inside = self.locate(step)
-        plan, start = self.plan(epoch), inside * self.accumulate
-        stop = min(start + self.accumulate, plan.num_batches)
-        return [plan.batch(number) for number in range(start, stop)]
+        return self.plan(epoch).examples(inside)
 
     def plan(self, epoch: int) -> EpochPlan:
-        """All micro-batches of an epoch; that of the epoch asked for last is kept."""
+        """All steps of an epoch; the plan of the epoch asked for last is kept."""
         kept = self._kept
         if kept is not None and kept[0] == epoch:
             return kept[1]
         order = epoch_order(self.rows_per_file, self.weights, self.seed, epoch)
-        bounds = plan_batches(self.lengths, order, self.batch_rows, self.batch_tokens)
-        plan = EpochPlan(order, bounds)
+        batches = plan_batches(self.lengths, order, self.batch_rows, self.batch_tokens)
+        plan = EpochPlan(order, np.append(batches[: -1 : self.accumulate], batches[-1]))
         # One assignment, so that the thread that prefetches never sees half of it.
         self._kept = (epoch, plan)
         return plan

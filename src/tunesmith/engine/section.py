@@ -21,11 +21,12 @@ class TrainSection(Section):
     schedule: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
     """Shape of the rate after warmup; wsd holds it and decays over the last fifth."""
     batch_rows: int | None = Field(None, ge=1)
-    """Rows in one forward pass; 8 when neither batch_rows nor batch_tokens is given."""
+    """Most rows in one forward pass; 8 when neither batch_rows nor batch_tokens is given."""
     batch_tokens: int | None = Field(None, ge=1)
-    """Token budget of one forward pass, instead of batch_rows: as many whole rows as fit."""
+    """Most tokens in one forward pass, instead of batch_rows: as many whole rows as fit."""
     accumulate: int = Field(1, ge=1)
-    """Forward passes per optimizer step; the loss is divided once, by all their trained tokens."""
+    """Batches per optimizer step. How its rows share forward passes is planned and changes no loss,
+    which is divided once, by all trained tokens."""
     optimizer: str = "adamw"
     """An optimizer of torch.optim by its name, in any case: adamw, sgd, adafactor, ..."""
     optimizer_options: dict[str, Any] = {}

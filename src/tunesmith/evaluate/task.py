@@ -1,7 +1,7 @@
 """A task: the user's own measure, rows with a prompt and a grader of what is answered."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,11 @@ class TaskRows:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def first(self, rows: int) -> "TaskRows":
+        """The same task with so many rows at most."""
+        parts = ("prompts", "references", "raw", "places", "asked")
+        return replace(self, **{name: getattr(self, name)[:rows] for name in parts})
 
 
 @dataclass(frozen=True, slots=True)
