@@ -1,6 +1,5 @@
 """Settings of the process: made where the user made none, and before torch is there."""
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -35,63 +34,44 @@ tunesmith.train
 """
 
 
-class Allocator:
-    """Stands for the C library: remembers what it is told."""
-
-    def __init__(self) -> None:
-        self.told: dict[int, int] = {}
-
-    def mallopt(self, name: int, value: int) -> int:
-        self.told[name] = value
-        return 1
-
-
 @pytest.fixture
-def allocator(monkeypatch) -> Allocator:
-    """On Linux with glibc, nothing set by the user."""
-    for name in list(os.environ):
-        if name.startswith(("GOMP_", "OMP_", "MALLOC_", "GLIBC_", "LD_PRELOAD")):
-            monkeypatch.delenv(name)
-    made = Allocator()
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: made)
+def environment(monkeypatch) -> dict[str, str]:
+    """Linux, nothing set by the user; whatever is set is gone after the test."""
+    names = ("GOMP_", "OMP_", "ONEDNN_", "DNNL_", "LRU_", "TOKENIZERS_")
+    left = {name: value for name, value in os.environ.items() if not name.startswith(names)}
+    monkeypatch.setattr(os, "environ", left)
     monkeypatch.setattr(sys, "platform", "linux")
-    # So that whatever the code sets is gone after the test.
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    return made
+    return left
 
 
-def test_what_is_left_open_is_set(allocator: Allocator) -> None:
+def test_what_is_left_open_is_set(environment: dict[str, str]) -> None:
     process.settle()
-    assert os.environ["GOMP_SPINCOUNT"] == process.SPINS
-    assert allocator.told == process.MALLOC
+    assert environment["GOMP_SPINCOUNT"] == "2000"
+    assert environment["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "256"
+    assert environment["LRU_CACHE_CAPACITY"] == "256"
 
 
-@pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
-def test_how_the_user_lets_threads_wait_stays(allocator: Allocator, name: str) -> None:
-    os.environ[name] = "7"
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("GOMP_SPINCOUNT", "GOMP_SPINCOUNT"),
+        ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"),
+        ("DNNL_PRIMITIVE_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"),
+        ("LRU_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"),
+    ],
+)
+def test_what_the_user_has_set_stays(environment, name: str, variable: str) -> None:
+    environment[name] = "7"
     process.settle()
-    assert os.environ[name] == "7"
-    assert ("GOMP_SPINCOUNT" in os.environ) == (name == "GOMP_SPINCOUNT")
+    assert environment[name] == "7"
+    assert environment.get(variable) == ("7" if variable == name else None)
 
 
-@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES", "LD_PRELOAD"])
-def test_the_allocator_of_the_user_stays(allocator: Allocator, name: str) -> None:
-    os.environ[name] = "1"
-    process.settle()
-    assert allocator.told == {}
-
-
-def test_other_systems_stay_as_they_are(allocator: Allocator, monkeypatch) -> None:
+def test_other_systems_stay_as_they_are(environment: dict[str, str], monkeypatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
+    before = dict(environment)
     process.settle()
-    assert "GOMP_SPINCOUNT" not in os.environ
-    assert allocator.told == {}
-
-
-def test_a_c_library_without_mallopt_is_no_error(allocator: Allocator, monkeypatch) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    process.settle()
-    assert allocator.told == {}
+    assert environment == {**before, "TOKENIZERS_PARALLELISM": "false"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nothing is set on other systems")

@@ -38,7 +38,12 @@ from tunesmith.models.resolve import resolve as find
 from tunesmith.recipe import Recipe
 
 BEST_TOKENS = 1024
-"""Tokens of a forward pass beyond which a CPU gains no speed. TODO measure"""
+"""Tokens of a forward pass beyond which a CPU gains no speed: three LoRA steps of eight Alpaca rows
+(4,640 tokens) took 9.7 s of processor time in passes of 512, 8.9 s of 1,024 and 9.2 s as a whole,
+at peaks of 1.6, 1.7 and 2.1 GiB (benchmarks/pass_tokens.py)."""
+BASE_PASSES = 2
+"""Times as many where the base is trained: there each pass adds to the gradient of every weight,
+about 0.3 s of processor time for the starter beside 4 s of a step."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,16 @@ def build_learner(recipe: Recipe, base: Base) -> Learner:
     return Learner(adapter, attached, Policy(attached.model, recipe.train.kernels, precision))
 
 
+def best_tokens(recipe: Recipe) -> int | None:
+    """Tokens of a forward pass beyond which this device gains nothing; None where it always does.
+
+    A GPU is filled by larger passes, so there the recipe's limits alone hold.
+    """
+    if device().type != "cpu":
+        return None
+    return BEST_TOKENS * (BASE_PASSES if adapters.load(recipe.adapter.name).TRAINS_BASE else 1)
+
+
 def build_loader(recipe: Recipe, rows: Rows) -> Loader:
     """The training batches of every step."""
     train = recipe.train
@@ -162,7 +177,7 @@ def build_loader(recipe: Recipe, rows: Rows) -> Loader:
         epochs=train.epochs,
         steps=train.steps,
     )
-    layout = Layout(recipe.data.packing, train.batch_rows, train.batch_tokens, BEST_TOKENS)
+    layout = Layout(recipe.data.packing, train.batch_rows, train.batch_tokens, best_tokens(recipe))
     return Loader(rows.train, schedule, layout, pad_id(rows.renderer))
 
 
