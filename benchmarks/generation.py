@@ -35,6 +35,7 @@ from tunesmith.models.load import load
 from tunesmith.models.resolve import resolve
 
 BATCH_ROWS = 32
+"""Of the peer; Tunesmith has its own default."""
 RANK = 16
 RESULTS = Path(__file__).parent / "results" / "generation.json"
 TICKETS = Path("examples/tickets/heldout.jsonl")
@@ -78,7 +79,7 @@ def main() -> None:
     """Measure the cases that are asked for, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", choices=[[], *CASES])
-    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precision", choices=DTYPES, default="bf16")
     parser.add_argument("--adapter", type=Path, help="instead of one that changes nothing yet")
@@ -98,7 +99,7 @@ def _measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     base = load(resolve("starter", None), DTYPES[options.precision])
     model = _with_adapter(base, options.adapter) if case.lora else base.model
     prompts = [_ids(base, messages) for messages in case.rows()[: options.rows]]
-    chosen = GenerateOptions(case.max_new_tokens, base.stop_ids, _pad(base), BATCH_ROWS)
+    chosen = GenerateOptions(case.max_new_tokens, base.stop_ids, _pad(base))
     sides = {"transformers": _peer, "tunesmith": generate}
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     cpu: dict[str, list[float]] = {side: [] for side in sides}
