@@ -3,9 +3,9 @@
 The peer gets batches of 32 prompts in the order of the file, padded on the left to the longest,
 greedy, with the stop tokens and the longest answer that Tunesmith gets too. Both sides use one
 model in memory, of one type, in one process, and take turns. Next to wall time stands CPU time: on
-a machine that is shared it is the steadier one, given a single thread. Prints one table and writes it, with
-versions and machine, to benchmarks/results/generation.json; cases that were not run keep the
-figures that are there.
+a machine that is shared it is the steadier one, given a single thread. Prints one table and writes
+it, with versions and machine, to benchmarks/results/generation.json; cases that were not run keep
+the figures that are there.
 
     python -m benchmarks.generation                 # all cases, some minutes each
     python -m benchmarks.generation tickets --repeats 5
