@@ -2,9 +2,10 @@
 
 The peer gets batches of 32 prompts in the order of the file, padded on the left to the longest,
 greedy, with the stop tokens and the longest answer that Tunesmith gets too. Both sides use one
-model in memory, of one type, in one process, and take turns. Prints one table and writes it, with
-versions and machine, to benchmarks/results/generation.json; cases that were not run keep the
-figures that are there.
+model in memory, of one type, in one process, and take turns. Next to wall time stands CPU time: on
+a machine that is shared it is the steadier one, given a single thread. Prints one table and writes
+it, with versions and machine, to benchmarks/results/generation.json; cases that were not run keep
+the figures that are there.
 
     python -m benchmarks.generation                 # all cases, some minutes each
     python -m benchmarks.generation tickets --repeats 5
@@ -35,6 +36,7 @@ from tunesmith.models.load import load
 from tunesmith.models.resolve import resolve
 
 BATCH_ROWS = 32
+"""Of the peer; Tunesmith has its own default."""
 RANK = 16
 RESULTS = Path(__file__).parent / "results" / "generation.json"
 TICKETS = Path("examples/tickets/heldout.jsonl")
@@ -78,30 +80,34 @@ def main() -> None:
     """Measure the cases that are asked for, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", choices=[[], *CASES])
-    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precision", choices=DTYPES, default="bf16")
     parser.add_argument("--adapter", type=Path, help="instead of one that changes nothing yet")
+    parser.add_argument("--append", action="store_true", help="to the repeats of the file")
     options = parser.parse_args()
     before = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for name in options.cases or CASES:
         if CASES[name].rows is _alpaca and not ALPACA.is_file():
             print(f"{name}: skipped, there is no {ALPACA}")
             continue
-        before[f"{name} {options.precision}"] = _measure(CASES[name], options)
+        key = f"{name} {options.precision}"
+        before[key] = _measure(CASES[name], options, before.get(key) if options.append else None)
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(before, indent=1) + "\n")
     _print(before)
 
 
-def _measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
+def _measure(
+    case: Case, options: argparse.Namespace, before: dict[str, Any] | None
+) -> dict[str, Any]:
     base = load(resolve("starter", None), DTYPES[options.precision])
     model = _with_adapter(base, options.adapter) if case.lora else base.model
     prompts = [_ids(base, messages) for messages in case.rows()[: options.rows]]
-    chosen = GenerateOptions(case.max_new_tokens, base.stop_ids, _pad(base), BATCH_ROWS)
+    chosen = GenerateOptions(case.max_new_tokens, base.stop_ids, _pad(base))
     sides = {"transformers": _peer, "tunesmith": generate}
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
-    cpu: dict[str, list[float]] = {side: [] for side in sides}
+    seconds = before["seconds"] if before else {side: [] for side in sides}
+    cpu = before["cpu_seconds"] if before else {side: [] for side in sides}
     answers: dict[str, list[list[int]]] = {}
     for repeat in range(-1, options.repeats):
         for side, run in sides.items():

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from tunesmith.generate import detect
 from tunesmith.generate.detect import fits, open_session
 from tunesmith.generate.loop import Asked, Row
 from tunesmith.generate.options import GenerateOptions
@@ -8,7 +9,7 @@ from tunesmith.generate.padded import PaddedSession
 from tunesmith.generate.session import Session
 from tunesmith.testing.tiny import tiny_model
 
-ASKED = [Asked([1, 2, 3], [Row(4), Row(4)])]
+ASKED = [Asked([1, 2, 3], [Row(4)]), Asked([4], [Row(4)])]
 
 
 def options(**values):
@@ -20,6 +21,23 @@ def test_no_more_places_than_rows(batch_rows, room):
     session = open_session(tiny_model(), ASKED, options(batch_rows=batch_rows))
     assert isinstance(session, Session)
     assert session.room() == room
+
+
+def test_fewer_places_where_the_cache_would_take_too_much(monkeypatch):
+    model = tiny_model()
+    asked = [Asked([1, 2, 3], [Row(98)]) for _ in range(9)]
+    assert open_session(model, asked, options()).room() == 9
+    # 2 layers x keys and values x 2 heads of 16 numbers x 4 bytes, for 100 tokens.
+    row = 2 * 2 * 2 * 16 * 4 * 100
+    weights = sum(parameter.numel() * 4 for parameter in model.parameters())
+    monkeypatch.setattr(detect, "LEAST_BYTES", 0)
+    assert open_session(model, asked, options()).room() == weights // row < 9
+    monkeypatch.setattr(detect, "LEAST_BYTES", weights + row)
+    assert open_session(model, asked, options()).room() == weights // row + 1
+    # Answers to one prompt begin together.
+    monkeypatch.setattr(detect, "LEAST_BYTES", 0)
+    long = [Asked([1], [Row(10**6), Row(10**6)])]
+    assert open_session(model, long, options()).room() == 2
 
 
 def test_tokens_that_meet_outside_of_attention_are_noticed():

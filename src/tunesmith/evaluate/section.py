@@ -17,7 +17,7 @@ class EvaluateSection(Section):
     """Measures of what the base could already do; an empty list measures none."""
     forgetting_budget: float | None = Field(None, gt=0)
     """Largest KL from the base, in nats per token on its own answers, that an export may have."""
-    batch_rows: int = Field(32, ge=1)
+    batch_rows: int = Field(64, ge=1)
     """Rows generated side by side."""
     samples: int = Field(5, ge=0)
     """Rows shown before and after in the report."""

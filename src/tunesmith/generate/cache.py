@@ -29,6 +29,12 @@ class LayerCache:
         self.keys_PGCD = _places(places, key_GTD)
         self.values_PGCD = _places(places, value_GTD)
 
+    @property
+    def bytes_per_token(self) -> int:
+        """What one token of one row takes."""
+        pair = (self.keys_PGCD, self.values_PGCD)
+        return sum(x.shape[1] * x.shape[3] * x.element_size() for x in pair)
+
     def reserve(self, capacity: int) -> None:
         """Make room for rows of `capacity` tokens; what is there stays."""
         if capacity > self.keys_PGCD.shape[2]:
@@ -79,6 +85,11 @@ class Cache:
         layer = self._layers[index]
         layer.reserve(self.capacity)
         return layer
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What one token of one row takes, in all layers."""
+        return sum(layer.bytes_per_token for layer in self._layers.values())
 
     @property
     def layers(self) -> set[int]:

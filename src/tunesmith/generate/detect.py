@@ -20,7 +20,11 @@ CLOSE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}
 """Largest distance between the logits of the two paths, relative to their spread. Mixing up two
 prompts moves logits by about the spread itself; rounding in bf16 by a hundredth of it."""
 
-_found: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+LEAST_BYTES = 1 << 30
+"""The cache may take as much memory as the weights do, and this much in any case; with long answers
+of a small model, or a long context, fewer rows than asked for are then under way."""
+
+_found: WeakKeyDictionary[nn.Module, int | None] = WeakKeyDictionary()
 
 
 def open_session(
@@ -34,38 +38,51 @@ def open_session(
         options: Rows at a time, and what pads.
     """
     max_rows = min(options.batch_rows, sum(len(one.rows) for one in asked))
-    if not fits(model):
+    per_token = _bytes_per_token(model)
+    if per_token is None:
         return PaddedSession(model, max_rows, options.pad_id)
     # The last token of an answer is never read.
-    return Session(model, max_rows, max(len(a.ids) + a.rows[0].room - 1 for a in asked))
+    longest = max(len(one.ids) + one.rows[0].room - 1 for one in asked)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    most = max(LEAST_BYTES, weights) // (per_token * longest)
+    # Rows of one prompt begin together, so there is a place for each of them in any case.
+    together = max(len(one.rows) for one in asked)
+    return Session(model, max(min(max_rows, most), together), longest)
 
 
 def fits(model: PreTrainedModel) -> bool:
     """Whether `Session` computes what `model` does; tried once per model, on a few tokens."""
+    return _bytes_per_token(model) is not None
+
+
+def _bytes_per_token(model: PreTrainedModel) -> int | None:
+    """What a token of a row takes in the cache of a `Session`; None where that does not fit."""
     if model not in _found:
         _found[model] = _tried(model)
     return _found[model]
 
 
-def _tried(model: PreTrainedModel) -> bool:
+def _tried(model: PreTrainedModel) -> int | None:
     config = model.config.get_text_config(decoder=True)
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
     if not getattr(model, "_supports_attention_backend", False) or not KINDS.issuperset(kinds):
-        return False
+        return None
     session = Session(model, 2)
     ids = [i % config.vocab_size for i in range(8)]
     try:
         first = session.step([], [Prompt(ids[:4]), Prompt(ids[4:6])])
         then = session.step([ids[6], ids[7]])
-    except OtherAttention:
-        return False
+    # The latter two: it does not pass on what the step is, or its attention has no layer's number.
+    except (OtherAttention, TypeError, AttributeError):
+        return None
     windows = session.last.windows
     # A layer that slides must have said so here: transformers would put it into the mask.
     told = all(windows.get(i) is not None for i, kind in enumerate(kinds) if "sliding" in kind)
     seen = session.cache.layers == set(range(len(kinds)))
     texts = [ids[:4], ids[4:6], [*ids[:4], ids[6]], [*ids[4:6], ids[7]]]
     expected = torch.cat([_plain(model, text) for text in texts])
-    return seen and told and _close(torch.cat([first, then]), expected)
+    same = _close(torch.cat([first, then]), expected)
+    return session.cache.bytes_per_token if seen and told and same else None
 
 
 @torch.no_grad()
