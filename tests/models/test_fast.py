@@ -7,9 +7,10 @@ from peft.tuners.lora import LoraLayer
 
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Example
-from tunesmith.models import fast
-from tunesmith.models.kernels import build
+from tunesmith.models import blocks, fast, varlen
+from tunesmith.models.kernels import build, liger
 from tunesmith.models.policy import Policy
+from tunesmith.testing import fake_gpu
 from tunesmith.testing.bases import BASES, lora_base, random_base
 from tunesmith.testing.tiny import tiny_model
 
@@ -43,14 +44,20 @@ def _require_close(got, expected, rtol):
         assert distance < rtol, f"{name}: {distance:.2e}"
 
 
-@pytest.fixture(params=["native", "torch"])
+@pytest.fixture(params=["native", "torch", "gpu"])
 def computed_by(request, monkeypatch):
-    """The compiled kernels, and torch in their place."""
-    if request.param == "torch":
-        monkeypatch.setattr(build, "library", lambda: None)
-    elif build.library() is None:
-        pytest.skip("there is no C compiler here")
-    return request.param
+    """The compiled kernels, torch in their place, and what a GPU takes, with stand-ins for it."""
+    if request.param == "native":
+        if build.library() is None:
+            pytest.skip("there is no C compiler here")
+        return
+    monkeypatch.setattr(build, "library", lambda: None)
+    if request.param == "gpu":
+        monkeypatch.setattr(blocks, "_seen_on_cpu", blocks._seen)
+        monkeypatch.setattr(liger, "_ops", lambda: fake_gpu)
+        monkeypatch.setattr(liger, "serves", lambda *tensors: True)
+        monkeypatch.setattr(varlen, "serves", lambda *facts: True)
+        monkeypatch.setattr(varlen, "_function", lambda: fake_gpu.varlen_attn)
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -73,7 +80,7 @@ def test_full_equals_transformers(name, packed):
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_every_module_that_can_be_is_fast(name):
+def test_every_module_that_can_be_is_fast(name, computed_by):
     laid = fast.lay_over(lora_base(name))
     assert laid["attention"] == ATTENTION.get(name, 2)
     assert laid["feed-forward"] == ATTENTION.get(name, 2)
