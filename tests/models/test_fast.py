@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from peft.tuners.lora import LoraLayer
+from transformers import GlmConfig, GlmForCausalLM, StableLmConfig, StableLmForCausalLM
 
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Example
+from tunesmith.errors import ModelError
 from tunesmith.models import blocks, fast, varlen
 from tunesmith.models.kernels import build, liger
 from tunesmith.models.policy import Policy
@@ -17,6 +19,16 @@ from tunesmith.testing.tiny import tiny_model
 ATTENTION = {"gpt2": 0, "phi3": 0}
 """Fast attention modules where they are not both: these two make q, k and v in one layer."""
 LENGTHS = (12, 5, 300, 40, 8)
+SMALL = {
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+"""Of bases that are not in BASES, because fast paths are not for them."""
 
 
 def _batch(packed=True):
@@ -192,3 +204,20 @@ def test_a_module_that_answers_otherwise_keeps_its_own_path():
     laid = fast.lay_over(model)
     assert laid["feed-forward"] == 0
     assert laid["attention"] == 2
+
+
+def test_positions_that_turn_a_part_of_each_head_keep_their_own_path():
+    torch.manual_seed(0)
+    model = GlmForCausalLM(GlmConfig(**SMALL, head_dim=16)).eval()
+    expected_loss, expected = _loss_and_gradients(model, "reference")
+    loss, gradients = _loss_and_gradients(model, "fast")
+    assert fast.lay_over(model)["attention"] == 0
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=0)
+    _require_close(gradients, expected, 1e-4)
+
+
+def test_a_model_that_keeps_lengths_from_its_attention_cannot_pack():
+    model = StableLmForCausalLM(StableLmConfig(**SMALL)).eval()
+    assert set(fast.lay_over(model).values()) == {0}
+    with pytest.raises(ModelError, match=r"lengths of examples.*\nhint: set data.packing: false"):
+        Policy(model, "fast", torch.float32).loss_sum(_batch())

@@ -36,7 +36,7 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    lengths: tuple[int, ...],
+    lengths: tuple[int, ...] | None = None,
     prefixes: tuple[int | None, ...] | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
@@ -63,16 +63,21 @@ def packed_attention(
         (1, T, H, D) and None in place of the weights.
 
     Raises:
-        ModelError: The model wants soft-capped logits or attention sinks, which SDPA has not.
+        ModelError: The model wants soft-capped logits or attention sinks, which SDPA has not, or
+            does not hand `lengths` down.
     """
-    for name in ("softcap", "s_aux"):
-        if kwargs.get(name) is not None:
-            raise ModelError(
-                type(module).__name__,
-                got=f"attention with {name}",
-                expected="plain causal attention when examples are packed",
-                hint="set data.packing: false",
-            )
+    faults = [
+        f"attention with {name}" for name in ("softcap", "s_aux") if kwargs.get(name) is not None
+    ]
+    if lengths is None:
+        faults.append("a model that does not hand the lengths of examples down to its attention")
+    if faults:
+        raise ModelError(
+            type(module).__name__,
+            got=", ".join(faults),
+            expected="plain causal attention when examples are packed",
+            hint="set data.packing: false",
+        )
     query, key = query.to(value.dtype), key.to(value.dtype)
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     parts = segments(lengths, prefixes)

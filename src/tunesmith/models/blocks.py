@@ -50,7 +50,8 @@ def self_attention(module: nn.Module, sight: Sight | None) -> Forward | None:
     ) -> tuple[Tensor, None]:
         dropout = self.training and getattr(self, "attention_dropout", 0.0)
         lengths = kwargs.get("lengths")
-        if lengths is None or past_key_values is not None or dropout:
+        known = lengths is not None and _turn_whole_heads(position_embeddings, self.head_dim)
+        if not known or past_key_values is not None or dropout:
             return type(self).forward(
                 self,
                 hidden_states,
@@ -65,6 +66,11 @@ def self_attention(module: nn.Module, sight: Sight | None) -> Forward | None:
         return out(seen(self, qkv(hidden_states[0], dtype), pack), dtype)[None], None
 
     return forward
+
+
+def _turn_whole_heads(tables: tuple[Tensor, Tensor] | None, width: int) -> bool:
+    """Whether positions turn all of a head; narrower tables turn a part, as in GLM."""
+    return tables is not None and tables[0].shape[-1] == width
 
 
 def _is_of(norm: nn.Module | None, width: int) -> bool:
