@@ -52,9 +52,10 @@ def measure(case: Case) -> dict[str, Any]:
     config = AutoConfig.for_model(keys.pop("model_type"), **keys)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        with torch.device(device), tempfile.TemporaryDirectory() as folder:
+        with torch.device(device):
             dtype = torch.float32 if case.way == "full" else torch.bfloat16
             model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        with tempfile.TemporaryDirectory() as folder:
             _trainer(case, model, folder, clock).train()
     except torch.OutOfMemoryError as error:
         return {"failed": f"out of memory: {str(error).splitlines()[0]}"}
