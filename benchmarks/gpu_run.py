@@ -23,11 +23,14 @@ from tunesmith.data.example import Batch, Example
 from tunesmith.engine import optimizer
 from tunesmith.engine.loop import Parts, train
 from tunesmith.engine.schedule import LearningRate
+from tunesmith.errors import TunesmithError
 from tunesmith.methods import sft
 from tunesmith.models import fast, ways
 from tunesmith.models.fp8 import Fp8Linear
 from tunesmith.models.kernels import build
+from tunesmith.models.nf4 import Nf4Linear
 from tunesmith.models.policy import Policy
+from tunesmith.models.ways import Place
 from tunesmith.runs.events import Event, Step
 
 RATE = 2e-4
@@ -58,6 +61,8 @@ def measure(case: Case, device: torch.device) -> dict[str, Any]:
         seen, notes = _run(case, device)
     except torch.OutOfMemoryError as error:
         return {"failed": f"out of memory: {str(error).splitlines()[0]}"}
+    except TunesmithError as error:
+        return {"failed": str(error).splitlines()[0]}
     timed = seen[WARM_UP_STEPS:]
     return notes | {
         "seconds": [step.seconds for step in timed],
@@ -93,7 +98,7 @@ def _run(case: Case, device: torch.device) -> tuple[list[Step], dict[str, Any]]:
     )
     train(parts)
     width = SHAPES[case.shape]["head_dim"]
-    way = ways.choose(device, torch.bfloat16, width)
+    way = ways.choose(Place(device, torch.bfloat16, width))
     attention = "blocks" if device.type == "cpu" else way.__module__.rpartition(".")[2]
     return seen, {"attention": attention, "kernels": build.describe(), "fast": laid}
 
@@ -114,13 +119,7 @@ def _base(case: Case, device: torch.device) -> PreTrainedModel:
     return model
 
 
-def _nf4(linear: nn.Linear) -> nn.Linear:
-    from tunesmith.models.nf4 import Nf4Linear
-
-    return Nf4Linear(linear)
-
-
-_REPLACE: dict[str, Callable[[nn.Linear], nn.Linear]] = {"fp8": Fp8Linear, "qlora": _nf4}
+_REPLACE: dict[str, Callable[[nn.Linear], nn.Linear]] = {"fp8": Fp8Linear, "qlora": Nf4Linear}
 
 
 def _batch(case: Case) -> Batch:

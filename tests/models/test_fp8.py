@@ -1,16 +1,25 @@
 """FP8 rounding against values by hand, its products against fp32 ones of the rounded numbers."""
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
+from tunesmith.data.collate import collate
+from tunesmith.data.example import Example
+from tunesmith.models import fast
 from tunesmith.models.fp8 import E4M3, Fp8Linear, Fp8Weight, quantize_rows
+from tunesmith.models.policy import Policy
 from tunesmith.testing.tiny import tiny_model
 
 
 def _random(*shape, dtype=torch.float32, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def _weight(dense):
+    return Fp8Weight.of(*quantize_rows(dense))
 
 
 def _rounded(x):
@@ -42,7 +51,7 @@ def test_a_row_of_zeros_stays_one():
     values, scale = quantize_rows(torch.zeros(2, 16))
     assert values.float().abs().max() == 0.0
     assert torch.isfinite(scale).all()
-    assert (Fp8Weight.of(torch.zeros(16, 16)).times(_random(3, 16)) == 0.0).all()
+    assert (_weight(torch.zeros(16, 16)).times(_random(3, 16)) == 0.0).all()
 
 
 @pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan")])
@@ -50,7 +59,7 @@ def test_what_is_not_finite_is_not_hidden(bad):
     """A clamp alone would turn infinity into 448, and a step that should be rejected would pass."""
     x = _random(3, 16)
     x[1, 5] = bad
-    y = Fp8Weight.of(_random(32, 16, seed=1)).times(x)
+    y = _weight(_random(32, 16, seed=1)).times(x)
     assert torch.isnan(y[1]).all()
     assert torch.isfinite(y[[0, 2]]).all()
 
@@ -65,7 +74,7 @@ def test_rounding_is_within_its_bound(dtype, size):
 
 
 def test_both_copies_hold_the_same_numbers():
-    weight = Fp8Weight.of(_random(48, 64) * 0.02)
+    weight = _weight(_random(48, 64) * 0.02)
     forward = weight.values_OI.float() * weight.scale_O1
     backward = (weight.values_IO.float() * weight.scale_I1).t()
     assert torch.equal(forward, backward)
@@ -74,7 +83,7 @@ def test_both_copies_hold_the_same_numbers():
 def test_the_second_copy_loses_only_what_is_tiny_beside_the_largest_of_its_row():
     dense = _random(32, 32) * 0.02
     dense[3, 7] = 10_000.0
-    weight = Fp8Weight.of(dense)
+    weight = _weight(dense)
     forward = weight.values_OI.float() * weight.scale_O1
     backward = (weight.values_IO.float() * weight.scale_I1).t()
     distance = (forward - backward).abs()
@@ -85,7 +94,7 @@ def test_the_second_copy_loses_only_what_is_tiny_beside_the_largest_of_its_row()
 @pytest.mark.parametrize("rows", [1, 5, 33])
 def test_products_equal_those_of_the_rounded_numbers(rows):
     dense, x, d_y = _random(48, 64) * 0.02, _random(rows, 64, seed=1), _random(rows, 48, seed=2)
-    weight = Fp8Weight.of(dense)
+    weight = _weight(dense)
     held = _rounded(dense)
     torch.testing.assert_close(weight.times(x), _rounded(x) @ held.t(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(
@@ -94,7 +103,7 @@ def test_products_equal_those_of_the_rounded_numbers(rows):
 
 
 def test_rows_that_do_not_lie_side_by_side():
-    weight, x = Fp8Weight.of(_random(32, 16)), _random(16, 5)
+    weight, x = _weight(_random(32, 16)), _random(16, 5)
     torch.testing.assert_close(weight.times(x.t()), weight.times(x.t().contiguous()))
 
 
@@ -118,18 +127,77 @@ def test_two_copies_take_the_bytes_of_one_in_bf16():
     assert layer.num_bytes == 2 * 64 * 48 + 4 * (64 + 48)
 
 
-@pytest.mark.parametrize(
-    ("shape", "fits"), [((64, 48), True), ((64, 40), False), ((72, 48), False)]
-)
-def test_sides_are_multiples_of_16(shape, fits):
-    assert Fp8Linear.fits(nn.Linear(*shape)) is fits
+def test_layers_together_multiply_as_each_alone():
+    layers = [Fp8Linear(nn.Linear(64, outputs, bias=False)) for outputs in (48, 16, 32)]
+    x, d_y = _random(5, 64), _random(5, 96, seed=1)
+    alone = torch.cat([layer(x) for layer in layers], 1)
+    dense = torch.cat([layer.weight_in(torch.float32) for layer in layers])
+    together = Fp8Linear.together(layers)
+    torch.testing.assert_close(together.times(x), alone, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        together.times_transposed(d_y), _rounded(d_y) @ dense, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_layer_that_lies_beside_others_still_works_alone():
+    layers = [Fp8Linear(nn.Linear(64, outputs, bias=False)) for outputs in (48, 16, 32)]
+    x, d_y, part = _random(5, 64), _random(5, 16, seed=1), layers[1]
+    y, dense = part(x), part.weight_in(torch.float32)
+    Fp8Linear.together(layers)
+    assert torch.equal(part(x), y)
+    torch.testing.assert_close(
+        Fp8Linear.together([part]).times_transposed(d_y),
+        _rounded(d_y) @ dense,
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_layers_together_are_not_held_twice():
+    layers = [Fp8Linear(nn.Linear(64, outputs, bias=False)) for outputs in (48, 16, 32)]
+    whole = Fp8Linear.together(layers)
+    for name, held in (("weight", whole.values_OI), ("back", whole.values_IO)):
+        storages = {getattr(layer, name).untyped_storage().data_ptr() for layer in layers}
+        assert storages == {held.untyped_storage().data_ptr()}
+
+
+def _quantized(**keys):
+    model = tiny_model(seed=0, **keys).requires_grad_(False)
+    for name, module in list(model.named_modules()):
+        if type(module) is nn.Linear and module is not model.lm_head:
+            model.set_submodule(name, Fp8Linear(module))
+    return model
+
+
+def _adapted():
+    model = _quantized(num_hidden_layers=1)
+    torch.manual_seed(0)
+    get_peft_model(model, LoraConfig(target_modules="all-linear", r=4, init_lora_weights=False))
+    return model
+
+
+def test_the_fast_path_takes_it_and_equals_peft():
+    """To rounding: together, q, k and v have one scale for a row of d y, and not three."""
+    batch = collate([Example(np.arange(40, dtype=np.int32), np.arange(40) > 0, "rows", 1)], True, 0)
+    answers = {}
+    for kernels in ("reference", "fast"):
+        model = _adapted()
+        if kernels == "fast":
+            laid = fast.lay_over(model)
+            assert (laid["attention"], laid["feed-forward"]) == (1, 1)
+        loss = Policy(model, kernels, torch.float32).loss_sum(batch)
+        loss.backward()
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        answers[kernels] = loss.detach(), gradients
+    (loss, got), (expected_loss, expected) = answers["fast"], answers["reference"]
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-4, atol=0)
+    assert got.keys() == expected.keys()
+    for name, gradient in got.items():
+        assert (gradient - expected[name]).norm() < 0.1 * expected[name].norm(), name
 
 
 def test_lora_learns_beside_it_and_starts_in_fp32():
-    model = tiny_model(seed=0)
-    for name, module in list(model.named_modules()):
-        if module is not model.lm_head and Fp8Linear.fits(module):
-            model.set_submodule(name, Fp8Linear(module))
+    model = _quantized()
     expected = get_peft_model(tiny_model(seed=0), LoraConfig(target_modules="all-linear", r=4))
     adapted = get_peft_model(model, LoraConfig(target_modules="all-linear", r=4))
     layer = adapted.get_submodule("base_model.model.model.layers.0.mlp.up_proj")

@@ -15,21 +15,21 @@ largest of its row. The gradient is that of the forward pass, not of a W rounded
 Legend: M rows of input, I inputs, O outputs, K a contraction.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.functional import ScalingType
 
+from tunesmith.models.quantized import QuantizedLinear
+from tunesmith.models.weight import end_to_end
+
 LARGEST = 448.0
 """Of e4m3 without infinities (arXiv:2209.05433, table 1)."""
 E4M3 = torch.float8_e4m3fn
-_MULTIPLE = 16
-"""What inputs and outputs must be multiples of."""
 
 
 def quantize_rows(x_MK: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,9 +61,54 @@ def _rounding(kind: str) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     return torch.compile(quantize_rows, dynamic=True) if kind == "cuda" else quantize_rows
 
 
+class Fp8Linear(QuantizedLinear):
+    """A linear layer with FP8 weights and FP8 products; inputs and outputs are multiples of 16.
+
+    Attributes:
+        weight: (O, I) uint8, the bits of e4m3: as a floating type, PEFT would give it to A and B.
+        scale_O1: (O, 1) float32; weight times scale is the weight that this layer stands for.
+        back: (I, O) uint8, likewise, the transposed copy.
+        scale_I1: (I, 1) float32, its scales.
+    """
+
+    kind = "fp8"
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear)
+        whole = Fp8Weight.of(*quantize_rows(linear.weight.detach()))
+        self.weight = nn.Parameter(whole.values_OI.view(torch.uint8), requires_grad=False)
+        self.register_buffer("scale_O1", whole.scale_O1)
+        self.register_buffer("back", whole.values_IO.view(torch.uint8))
+        self.register_buffer("scale_I1", whole.scale_I1)
+
+    @classmethod
+    def together(cls, layers: Sequence["Fp8Linear"]) -> "Fp8Weight":
+        """The weights of layers that read the same input, end to end; the layers keep no copies."""
+        first = layers[0]
+        if len(layers) == 1:
+            values_OI, values_IO = first.weight.view(E4M3), first.back.view(E4M3)
+            return Fp8Weight(values_OI, first.scale_O1, values_IO, first.scale_I1)
+        values_OI = end_to_end([layer.weight for layer in layers]).view(E4M3)
+        whole = Fp8Weight.of(values_OI, torch.cat([layer.scale_O1 for layer in layers]))
+        own = whole.values_IO.view(torch.uint8).split([layer.out_features for layer in layers], 1)
+        for layer, back in zip(layers, own, strict=True):
+            layer.back, layer.scale_I1 = back, whole.scale_I1
+        return whole
+
+    def weight_in(self, dtype: torch.dtype) -> Tensor:
+        """(O, I) the weight that this layer multiplies by, rounded to `dtype`."""
+        return (self.weight.view(E4M3).float() * self.scale_O1).to(dtype)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of both copies with their scales."""
+        parts = (self.weight, self.back, self.scale_O1, self.scale_I1)
+        return sum(part.nbytes for part in parts)
+
+
 @dataclass(frozen=True, slots=True)
 class Fp8Weight:
-    """A frozen matrix in e4m3, once for each direction.
+    """Weights of one or several layers, end to end, once for each direction.
 
     Attributes:
         values_OI: (O, I) e4m3.
@@ -78,18 +123,18 @@ class Fp8Weight:
     scale_I1: Tensor
 
     @classmethod
-    def of(cls, weight_OI: Tensor) -> "Fp8Weight":
-        """Round a matrix whose sides are multiples of 16."""
-        values_OI, scale_O1 = quantize_rows(weight_OI)
+    def of(cls, values_OI: Tensor, scale_O1: Tensor) -> "Fp8Weight":
+        """With the transposed copy made from the other."""
         back = (values_OI.float() * scale_O1).t().contiguous()
         return cls(values_OI, scale_O1, *quantize_rows(back))
 
-    def times(self, x_MI: Tensor) -> Tensor:
-        """X W^T, (M, O) in the type of `x_MI`; no gradient."""
-        return _product(x_MI, self.values_OI, self.scale_O1)
+    def times(self, x_MI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+        """X W^T + b, (M, O) in the type of `x_MI`, from x rounded to FP8."""
+        y_MO = _product(x_MI, self.values_OI, self.scale_O1)
+        return y_MO if bias_O is None else y_MO.add_(bias_O)
 
     def times_transposed(self, y_MO: Tensor) -> Tensor:
-        """Y W, (M, I) in the type of `y_MO`; no gradient."""
+        """Y W, (M, I) in the type of `y_MO`, from y rounded to FP8."""
         return _product(y_MO, self.values_IO, self.scale_I1)
 
 
@@ -98,7 +143,8 @@ def _product(a_MK: Tensor, values_NK: Tensor, scale_N1: Tensor) -> Tensor:
     values_MK, scale_M1 = _rounding(a_MK.device.type)(a_MK.contiguous())
     return F.scaled_mm(
         values_MK,
-        values_NK.t(),
+        # One layer's part of a transposed copy does not lie side by side; a whole one does.
+        values_NK.contiguous().t(),
         scale_M1,
         ScalingType.RowWise,
         scale_N1.t(),
@@ -106,73 +152,3 @@ def _product(a_MK: Tensor, values_NK: Tensor, scale_N1: Tensor) -> Tensor:
         output_dtype=a_MK.dtype,
         use_fast_accum=True,
     )
-
-
-class Fp8Linear(nn.Linear):
-    """A frozen linear layer with FP8 weights and FP8 products; PEFT takes it for the plain one.
-
-    Args:
-        linear: The layer to stand for; inputs and outputs are multiples of 16. Its bias stays.
-
-    Attributes:
-        weight: (O, I) uint8, the bits of e4m3: as a floating type, PEFT would give it to A and B.
-        back: (I, O) uint8, likewise, the transposed copy.
-        scale_O1: (O, 1) float32.
-        scale_I1: (I, 1) float32.
-    """
-
-    kind = "fp8"
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
-        whole = Fp8Weight.of(linear.weight.detach())
-        self.weight = nn.Parameter(whole.values_OI.view(torch.uint8), requires_grad=False)
-        self.register_buffer("back", whole.values_IO.view(torch.uint8))
-        self.register_buffer("scale_O1", whole.scale_O1)
-        self.register_buffer("scale_I1", whole.scale_I1)
-        self.bias = linear.bias
-        self.train(linear.training)
-
-    @staticmethod
-    def fits(linear: nn.Module) -> bool:
-        """Whether a layer can be held so: a plain one whose sides are multiples of 16."""
-        return type(linear) is nn.Linear and not any(n % _MULTIPLE for n in linear.weight.shape)
-
-    @property
-    def whole(self) -> Fp8Weight:
-        """The weight in both directions; no copy."""
-        values_OI, values_IO = self.weight.view(E4M3), self.back.view(E4M3)
-        return Fp8Weight(values_OI, self.scale_O1, values_IO, self.scale_I1)
-
-    def weight_in(self, dtype: torch.dtype) -> Tensor:
-        """(O, I) the weight that this layer multiplies by, rounded to `dtype`."""
-        return (self.weight.view(E4M3).float() * self.scale_O1).to(dtype)
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of both copies with their scales."""
-        parts = (self.weight, self.back, self.scale_O1, self.scale_I1)
-        return sum(part.nbytes for part in parts)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """X W^T + b, (..., O); the type is that of autocast where that is on, else of `x`."""
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        with torch.autocast(kind, enabled=False):
-            y_MO = _FrozenProduct.apply(x.reshape(-1, x.shape[-1]).to(dtype), self.whole)
-            if self.bias is not None:
-                y_MO = y_MO + self.bias.to(dtype)
-        return y_MO.view(*x.shape[:-1], -1)
-
-
-class _FrozenProduct(torch.autograd.Function):
-    """x -> x W^T, and back d x = d y W."""
-
-    @staticmethod
-    def forward(ctx: Any, x_MI: Tensor, weight: Fp8Weight) -> Tensor:
-        ctx.weight = weight
-        return weight.times(x_MI)
-
-    @staticmethod
-    def backward(ctx: Any, d_y_MO: Tensor) -> tuple[Tensor, None]:
-        return ctx.weight.times_transposed(d_y_MO), None
