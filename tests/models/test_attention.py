@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tunesmith.errors import ModelError
-from tunesmith.models import attention
+from tunesmith.models import attention, ways
 from tunesmith.models.segments import segments
 
 LENGTHS = (3, 1, 7, 600, 5)
@@ -111,7 +111,8 @@ def test_answers_see_their_prefix_and_not_each_other(path, window):
             sliding_window=window,
         )
     else:
-        out = attention._by_segments(q, k, v, segments(SHARED, PREFIXES), 0.25, window)
+        heads_last = [x[0].transpose(0, 1) for x in (q, k, v)]
+        out = ways.by_segments(*heads_last, segments(SHARED, PREFIXES), 0.25, window)[None]
     expected = _by_definition(q, k, v, SHARED, PREFIXES, window)
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
     upstream = torch.randn_like(out)

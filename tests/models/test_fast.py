@@ -4,18 +4,31 @@ import numpy as np
 import pytest
 import torch
 from peft.tuners.lora import LoraLayer
+from transformers import GlmConfig, GlmForCausalLM, StableLmConfig, StableLmForCausalLM
 
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Example
-from tunesmith.models import fast
-from tunesmith.models.kernels import build
+from tunesmith.errors import ModelError
+from tunesmith.models import blocks, fast, varlen
+from tunesmith.models.kernels import build, liger
 from tunesmith.models.policy import Policy
+from tunesmith.testing import fake_gpu
 from tunesmith.testing.bases import BASES, lora_base, random_base
 from tunesmith.testing.tiny import tiny_model
 
 ATTENTION = {"gpt2": 0, "phi3": 0}
 """Fast attention modules where they are not both: these two make q, k and v in one layer."""
 LENGTHS = (12, 5, 300, 40, 8)
+SMALL = {
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+"""Of bases that are not in BASES, because fast paths are not for them."""
 
 
 def _batch(packed=True):
@@ -43,14 +56,20 @@ def _require_close(got, expected, rtol):
         assert distance < rtol, f"{name}: {distance:.2e}"
 
 
-@pytest.fixture(params=["native", "torch"])
+@pytest.fixture(params=["native", "torch", "gpu"])
 def computed_by(request, monkeypatch):
-    """The compiled kernels, and torch in their place."""
-    if request.param == "torch":
-        monkeypatch.setattr(build, "library", lambda: None)
-    elif build.library() is None:
-        pytest.skip("there is no C compiler here")
-    return request.param
+    """The compiled kernels, torch in their place, and what a GPU takes, with stand-ins for it."""
+    if request.param == "native":
+        if build.library() is None:
+            pytest.skip("there is no C compiler here")
+        return
+    monkeypatch.setattr(build, "library", lambda: None)
+    if request.param == "gpu":
+        monkeypatch.setattr(blocks, "_seen_on_cpu", blocks._seen)
+        monkeypatch.setattr(liger, "_ops", lambda: fake_gpu)
+        monkeypatch.setattr(liger, "serves", lambda *tensors: True)
+        monkeypatch.setattr(varlen, "serves", lambda *facts: True)
+        monkeypatch.setattr(varlen, "_function", lambda: fake_gpu.varlen_attn)
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -73,7 +92,7 @@ def test_full_equals_transformers(name, packed):
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_every_module_that_can_be_is_fast(name):
+def test_every_module_that_can_be_is_fast(name, computed_by):
     laid = fast.lay_over(lora_base(name))
     assert laid["attention"] == ATTENTION.get(name, 2)
     assert laid["feed-forward"] == ATTENTION.get(name, 2)
@@ -185,3 +204,20 @@ def test_a_module_that_answers_otherwise_keeps_its_own_path():
     laid = fast.lay_over(model)
     assert laid["feed-forward"] == 0
     assert laid["attention"] == 2
+
+
+def test_positions_that_turn_a_part_of_each_head_keep_their_own_path():
+    torch.manual_seed(0)
+    model = GlmForCausalLM(GlmConfig(**SMALL, head_dim=16)).eval()
+    expected_loss, expected = _loss_and_gradients(model, "reference")
+    loss, gradients = _loss_and_gradients(model, "fast")
+    assert fast.lay_over(model)["attention"] == 0
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=0)
+    _require_close(gradients, expected, 1e-4)
+
+
+def test_a_model_that_keeps_lengths_from_its_attention_cannot_pack():
+    model = StableLmForCausalLM(StableLmConfig(**SMALL)).eval()
+    assert set(fast.lay_over(model).values()) == {0}
+    with pytest.raises(ModelError, match=r"lengths of examples.*\nhint: set data.packing: false"):
+        Policy(model, "fast", torch.float32).loss_sum(_batch())

@@ -37,6 +37,30 @@ def test_loss_and_gradients_equal_cross_entropy_over_several_chunks():
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("gib", "vocabulary", "expected"),
+    [
+        # 80 GiB / 64 = 1,342,177,280 bytes; / 1,282,560 = 1,046 positions.
+        (80, 128_256, 1024),
+        # 141 GiB / 64 = 2,365,587,456 bytes; / 1,519,360 = 1,556 positions.
+        (141, 151_936, 1536),
+        # 8 GiB / 64 = 134,217,728 bytes; / 2,560,000 = 52 positions.
+        (8, 256_000, 256),
+    ],
+)
+def test_chunk_of_a_gpu_by_hand(gib, vocabulary, expected):
+    assert head.chunk_of(gib << 30, vocabulary) == expected
+
+
+@pytest.mark.parametrize("size", [7, 600, 1000])
+def test_the_size_of_a_chunk_changes_nothing(size, monkeypatch):
+    hidden, weight, targets = _inputs()
+    expected = torch.autograd.grad(head.loss_sum(hidden, weight, targets), (hidden, weight))
+    monkeypatch.setattr(head, "CHUNK", size)
+    got = torch.autograd.grad(head.loss_sum(hidden, weight, targets), (hidden, weight))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_frozen_head_gets_no_gradient():
     hidden, weight, targets = _inputs()
     head.loss_sum(hidden, weight.detach(), targets).backward()

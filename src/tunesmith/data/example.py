@@ -85,8 +85,13 @@ class Batch:
             return self
         names = ("input_ids", "positions", "places", "targets", "attention_mask")
         there = {
-            name: tensor.to(device, non_blocking=True)
+            name: _sent(tensor, device)
             for name in names
             if (tensor := getattr(self, name)) is not None
         }
         return replace(self, **there)
+
+
+def _sent(x: Tensor, device: torch.device) -> Tensor:
+    """To a GPU from pinned memory: from any other, the host would wait for the copy."""
+    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)

@@ -3,10 +3,9 @@
 Registered with transformers under `PACKED`, so that any model that routes attention through
 transformers' attention interface can use it. How the pack is laid out reaches it as the keywords
 `lengths` and `prefixes` of the model's forward call (`segments`). On a CPU it is made of matrix
-products (`block_attention`), elsewhere of SDPA, segment by segment.
+products (`block_attention`), elsewhere of what serves there (`ways`).
 
-Legend: H query heads, G key/value heads, T tokens of the pack, M tokens of one segment, N tokens
-that it sees, D head width.
+Legend: H query heads, G key/value heads, T tokens of the pack, D head width.
 """
 
 from collections.abc import Iterator
@@ -14,15 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tunesmith.errors import ModelError
+from tunesmith.models import ways
 from tunesmith.models.block_attention import attend
 from tunesmith.models.segments import Segment, segments
+from tunesmith.models.ways import Place
 
 PACKED = "tunesmith_packed"
 """Name under which transformers knows this attention."""
@@ -37,7 +36,7 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    lengths: tuple[int, ...],
+    lengths: tuple[int, ...] | None = None,
     prefixes: tuple[int | None, ...] | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
@@ -64,22 +63,30 @@ def packed_attention(
         (1, T, H, D) and None in place of the weights.
 
     Raises:
-        ModelError: The model wants soft-capped logits or attention sinks, which SDPA has not.
+        ModelError: The model wants soft-capped logits or attention sinks, which SDPA has not, or
+            does not hand `lengths` down.
     """
-    for name in ("softcap", "s_aux"):
-        if kwargs.get(name) is not None:
-            raise ModelError(
-                type(module).__name__,
-                got=f"attention with {name}",
-                expected="plain causal attention when examples are packed",
-                hint="set data.packing: false",
-            )
+    faults = [
+        f"attention with {name}" for name in ("softcap", "s_aux") if kwargs.get(name) is not None
+    ]
+    if lengths is None:
+        faults.append("a model that does not hand the lengths of examples down to its attention")
+    if faults:
+        raise ModelError(
+            type(module).__name__,
+            got=", ".join(faults),
+            expected="plain causal attention when examples are packed",
+            hint="set data.packing: false",
+        )
     query, key = query.to(value.dtype), key.to(value.dtype)
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     parts = segments(lengths, prefixes)
     if query.device.type == "cpu" and dropout == 0.0:
         return _by_blocks(query, key, value, parts, scale, sliding_window), None
-    return _by_segments(query, key, value, parts, scale, sliding_window, dropout), None
+    q_THD, k_TGD, v_TGD = (x[0].transpose(0, 1) for x in (query, key, value))
+    here = Place(value.device, value.dtype, value.shape[-1])
+    attend_here = ways.choose(here, dropout, shared=prefixes is not None)
+    return attend_here(q_THD, k_TGD, v_TGD, parts, scale, sliding_window)[None], None
 
 
 def _by_blocks(
@@ -96,45 +103,6 @@ def _by_blocks(
     q_GTRD = query[0].reshape(groups, heads // groups, tokens, width).transpose(1, 2).contiguous()
     out_TC = attend(q_GTRD, key[0].contiguous(), value[0].contiguous(), parts, scale, window)
     return out_TC.view(1, tokens, heads, width)
-
-
-def _by_segments(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    parts: tuple[Segment, ...],
-    scale: float,
-    window: int | None,
-    dropout: float = 0.0,
-) -> Tensor:
-    """(1, T, H, D)."""
-    answers = []
-    for part in parts:
-        q, k, v = query[:, :, part.start : part.stop], _seen(key, part), _seen(value, part)
-        mask = _mask(part, window, query.device)
-        options = {"is_causal": mask is None, "scale": scale, "enable_gqa": True}
-        answers.append(F.scaled_dot_product_attention(q, k, v, mask, dropout, **options))
-    return torch.cat(answers, 2).transpose(1, 2)
-
-
-def _seen(x_1GTD: Tensor, part: Segment) -> Tensor:
-    """(1, G, N, D) keys or values that a segment sees: those of its prefix, and its own."""
-    own = x_1GTD[:, :, part.start : part.stop]
-    return torch.cat([x_1GTD[:, :, part.shared : part.end], own], 2) if part.num_shared else own
-
-
-def _mask(part: Segment, window: int | None, device: torch.device) -> Tensor | None:
-    """(M, N) bool, True where a query may see a key: not later, and fewer than `window` back.
-
-    None where that is no more than causal, for which SDPA needs no mask.
-    """
-    num_keys = part.num_shared + part.num_own
-    window = num_keys if window is None else window
-    if not part.num_shared and num_keys <= window:
-        return None
-    key_N = torch.arange(num_keys, device=device)
-    back_MN = key_N[part.num_shared :, None] - key_N[None, :]
-    return (back_MN >= 0) & (back_MN < window)
 
 
 @contextmanager

@@ -3,39 +3,42 @@
 Each maker looks at the parts of a module and returns a forward function, or None where the parts
 are not those it knows; whether the function computes the same is for `fast` to find out.
 
-Legend: T tokens of a pack, D width of a head, C all heads of q, k and v side by side.
+Legend: T tokens of a pack, H query heads, G key heads, R = H / G, D width of a head, C all heads of
+q, k and v side by side.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tunesmith.models import linear
+from tunesmith.models import linear, ways
 from tunesmith.models.attention import Sight
 from tunesmith.models.block_attention import attend
 from tunesmith.models.kernels.gate import activate, gated
 from tunesmith.models.kernels.norm import rms_norm
-from tunesmith.models.kernels.rotary import rotary_split
+from tunesmith.models.kernels.rotary import rotary_split, turned
 from tunesmith.models.linear import Projection
-from tunesmith.models.segments import segments
+from tunesmith.models.segments import Segment, segments
+from tunesmith.models.ways import Place
 
 Forward = Callable[..., Any]
 
 
 def self_attention(module: nn.Module, sight: Sight | None) -> Forward | None:
-    """Attention with rotary positions: one projection for q, k, v; taken for packs on a CPU."""
+    """Attention with rotary positions: one projection for q, k, v; taken for packs."""
     if sight is None or not hasattr(module, "head_dim"):
         return None
     parts = [getattr(module, name, None) for name in ("q_proj", "k_proj", "v_proj", "o_proj")]
     if not all(isinstance(part, nn.Module) and linear.fits(part) for part in parts):
         return None
-    width, norms = module.head_dim, [getattr(module, name, None) for name in ("q_norm", "k_norm")]
-    if parts[0].weight.device.type != "cpu" or not all(_is_of(norm, width) for norm in norms):
+    norms = [getattr(module, name, None) for name in ("q_norm", "k_norm")]
+    if not all(_is_of(norm, module.head_dim) for norm in norms):
         return None
     qkv, out = Projection(parts[:3]), Projection(parts[3:])
-    heads, groups = parts[0].out_features // width, parts[1].out_features // width
+    seen = _seen_on_cpu if parts[0].weight.device.type == "cpu" else _seen
 
     def forward(
         self: nn.Module,
@@ -47,7 +50,8 @@ def self_attention(module: nn.Module, sight: Sight | None) -> Forward | None:
     ) -> tuple[Tensor, None]:
         dropout = self.training and getattr(self, "attention_dropout", 0.0)
         lengths = kwargs.get("lengths")
-        if lengths is None or past_key_values is not None or dropout:
+        known = lengths is not None and _turn_whole_heads(position_embeddings, self.head_dim)
+        if not known or past_key_values is not None or dropout:
             return type(self).forward(
                 self,
                 hidden_states,
@@ -57,16 +61,16 @@ def self_attention(module: nn.Module, sight: Sight | None) -> Forward | None:
                 **kwargs,
             )
         dtype = _dtype(hidden_states)
-        qkv_TC = qkv(hidden_states[0], dtype)
-        if norms[0] is not None:
-            qkv_TC = _normed(self, qkv_TC, heads, groups)
-        cos_TD, sin_TD = (table[0].float().contiguous() for table in position_embeddings)
-        q, k, v = rotary_split(qkv_TC, cos_TD, sin_TD, heads, groups)
-        parts = segments(lengths, kwargs.get("prefixes"))
-        seen = attend(q, k, v, parts, sight.scale, sight.window)
-        return out(seen, dtype)[None], None
+        tables = tuple(table[0].float().contiguous() for table in position_embeddings)
+        pack = _Pack(segments(lengths, kwargs.get("prefixes")), tables, sight)
+        return out(seen(self, qkv(hidden_states[0], dtype), pack), dtype)[None], None
 
     return forward
+
+
+def _turn_whole_heads(tables: tuple[Tensor, Tensor] | None, width: int) -> bool:
+    """Whether positions turn all of a head; narrower tables turn a part, as in GLM."""
+    return tables is not None and tables[0].shape[-1] == width
 
 
 def _is_of(norm: nn.Module | None, width: int) -> bool:
@@ -74,12 +78,62 @@ def _is_of(norm: nn.Module | None, width: int) -> bool:
     return norm is None or norm.weight.shape == (width,)
 
 
-def _normed(module: nn.Module, qkv_TC: Tensor, heads: int, groups: int) -> Tensor:
-    """Queries and keys of each head normed before they are turned, as Qwen3 does (2505.09388)."""
-    tokens, width = len(qkv_TC), module.head_dim
-    q, k, v = qkv_TC.view(tokens, -1, width).split([heads, groups, groups], 1)
-    parts = [module.q_norm(q), module.k_norm(k), v]
-    return torch.cat([part.reshape(tokens, -1) for part in parts], 1)
+@dataclass(frozen=True, slots=True)
+class _Pack:
+    """What attention must know of a pack besides queries, keys and values.
+
+    Attributes:
+        parts: Its segments.
+        tables: Cosines and sines of the positions, (T, D) float32 each.
+        sight: How the module attends.
+    """
+
+    parts: tuple[Segment, ...]
+    tables: tuple[Tensor, Tensor]
+    sight: Sight
+
+    @property
+    def shared(self) -> bool:
+        """Whether any segment continues another one."""
+        return any(part.num_shared for part in self.parts)
+
+
+def _seen(module: nn.Module, qkv_TC: Tensor, pack: _Pack) -> Tensor:
+    """(T, H D): what each token gets to see; heads stay where the projection put them."""
+    q_THD, k_TGD, v_TGD = _heads(module, qkv_TC)
+    q_THD, k_TGD = turned(q_THD, k_TGD, *pack.tables)
+    here = Place(qkv_TC.device, qkv_TC.dtype, module.head_dim)
+    attend_here = ways.choose(here, shared=pack.shared)
+    seen_THD = attend_here(q_THD, k_TGD, v_TGD, pack.parts, pack.sight.scale, pack.sight.window)
+    return seen_THD.reshape(len(qkv_TC), -1)
+
+
+def _seen_on_cpu(module: nn.Module, qkv_TC: Tensor, pack: _Pack) -> Tensor:
+    """The same with heads laid out for matrix products."""
+    heads, groups = _counts(module, qkv_TC)
+    if getattr(module, "q_norm", None) is not None:
+        parts = [part.reshape(len(qkv_TC), -1) for part in _heads(module, qkv_TC)]
+        qkv_TC = torch.cat(parts, 1)
+    q_GTRD, k_GTD, v_GTD = rotary_split(qkv_TC, *pack.tables, heads, groups)
+    return attend(q_GTRD, k_GTD, v_GTD, pack.parts, pack.sight.scale, pack.sight.window)
+
+
+def _heads(module: nn.Module, qkv_TC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(T, H, D), (T, G, D), (T, G, D): queries, keys and values.
+
+    Queries and keys of each head are normed before they are turned, as Qwen3 does (2505.09388).
+    """
+    heads, groups = _counts(module, qkv_TC)
+    q, k, v = qkv_TC.view(len(qkv_TC), -1, module.head_dim).split([heads, groups, groups], 1)
+    if getattr(module, "q_norm", None) is None:
+        return q, k, v
+    return module.q_norm(q), module.k_norm(k), v
+
+
+def _counts(module: nn.Module, qkv_TC: Tensor) -> tuple[int, int]:
+    """H query heads and G key heads."""
+    heads = module.o_proj.in_features // module.head_dim
+    return heads, (qkv_TC.shape[1] // module.head_dim - heads) // 2
 
 
 def feed_forward(module: nn.Module, sight: Sight | None) -> Forward | None:

@@ -16,7 +16,12 @@ from torch import Tensor
 from tunesmith.models.kernels.softmax import cross_entropy_
 
 CHUNK = 256
-"""Positions whose logits exist at once: 256 x 49,152 bf16 logits are 25 MB."""
+"""Positions whose logits exist at once: 256 x 49,152 bf16 logits are 25 MB. On a GPU, the least."""
+SHARE = 64
+"""On a GPU, what a chunk takes is one part in so many of its memory: the fewer chunks, the fewer
+times the head is read."""
+BYTES_PER_LOGIT = 10
+"""At the widest moment of `cross_entropy_`: bf16 logits, an fp32 copy, their log-softmax."""
 
 
 def loss_sum(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
@@ -48,7 +53,7 @@ class _LossSum(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if need_hidden else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        for part in _chunks(hidden):
+        for part in _chunks(len(hidden), low):
             logits = hidden[part] @ low.t()
             total += cross_entropy_(logits, targets[part], need_hidden or need_weight).sum()
             if d_hidden is not None:
@@ -90,7 +95,7 @@ class _TokenNll(torch.autograd.Function):
         low = weight.to(hidden.dtype)
         nll = hidden.new_empty(len(hidden), dtype=torch.float32)
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        for part in _chunks(hidden):
+        for part in _chunks(len(hidden), low):
             logits = hidden[part] @ low.t()
             nll[part] = cross_entropy_(logits, targets[part], gradient=d_hidden is not None)
             if d_hidden is not None:
@@ -108,15 +113,25 @@ class _TokenNll(torch.autograd.Function):
             return d_hidden, None, None
         low = weight.to(hidden.dtype)
         d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
-        for part in _chunks(hidden):
+        for part in _chunks(len(hidden), low):
             logits = hidden[part] @ low.t()
             cross_entropy_(logits, targets[part], gradient=True)
             d_weight += logits.t() @ (hidden[part] * factor_N1[part])
         return d_hidden, d_weight.to(weight.dtype), None
 
 
-def _chunks(hidden_ND: Tensor) -> list[slice]:
-    return [slice(start, start + CHUNK) for start in range(0, len(hidden_ND), CHUNK)]
+def _chunks(positions: int, weight_VD: Tensor) -> list[slice]:
+    size = CHUNK
+    if weight_VD.is_cuda:
+        properties = torch.cuda.get_device_properties(weight_VD.device)
+        size = chunk_of(properties.total_memory, len(weight_VD))
+    return [slice(start, start + size) for start in range(0, positions, size)]
+
+
+def chunk_of(memory_bytes: int, vocabulary: int) -> int:
+    """Positions whose logits exist at once on a GPU: a multiple of `CHUNK`, and at least that."""
+    fitting = memory_bytes // SHARE // (vocabulary * BYTES_PER_LOGIT)
+    return max(fitting // CHUNK, 1) * CHUNK
 
 
 @torch.no_grad()

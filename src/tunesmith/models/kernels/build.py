@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from tunesmith.config.home import home
+from tunesmith.models.kernels import liger
 
 _FLAGS = (
     "-O3",
@@ -55,7 +56,9 @@ def library() -> ctypes.CDLL | None:
 
 
 def describe() -> str:
-    """`native` with the key of what was compiled, or `torch`; written into the run's lock file."""
+    """`native` with its key, `liger` with its version, or `torch`: what the lock file says."""
+    if torch.cuda.is_available():
+        return liger.describe() or "torch"
     loaded = library()
     return "torch" if loaded is None else f"native {Path(loaded._name).stem}"
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tunesmith.models.kernels import build
+from tunesmith.models.kernels import build, liger
 
 
 def gated(gate_up: Tensor, activation: str) -> Tensor:
@@ -22,6 +22,8 @@ def gated(gate_up: Tensor, activation: str) -> Tensor:
     Returns:
         (..., F) in the type of `gate_up`.
     """
+    if liger.serves(gate_up):
+        return liger.gated(gate_up, activation)
     return _Gated.apply(gate_up, activation)
 
 

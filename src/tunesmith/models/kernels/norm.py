@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunesmith.models.kernels import build
+from tunesmith.models.kernels import build, liger
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
@@ -22,6 +22,8 @@ def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     Returns:
         (..., D) in the type of `x`.
     """
+    if liger.serves(x):
+        return liger.rms_norm(x, weight_D, eps)
     return _RmsNorm.apply(x, weight_D, eps)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunesmith.models.kernels import build
+from tunesmith.models.kernels import build, liger
 
 
 def rotary_split(
@@ -27,6 +27,23 @@ def rotary_split(
         q (G, T, R, D), k (G, T, D), v (G, T, D), contiguous.
     """
     return _Split.apply(qkv_TC, cos_TD, sin_TD, heads, groups)
+
+
+def turned(q_THD: Tensor, k_TGD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries and keys turned by their positions, in the layout they come in.
+
+    Args:
+        q_THD: (T, H, D), fp32 or bf16; not to be read afterwards, it may be overwritten.
+        k_TGD: (T, G, D), likewise.
+        cos_TD: (T, D) float32; both halves of the width are the same.
+        sin_TD: (T, D) float32, likewise.
+
+    Returns:
+        (T, H, D) and (T, G, D).
+    """
+    if liger.serves(q_THD, k_TGD):
+        return liger.turned(q_THD, k_TGD, cos_TD, sin_TD)
+    return _turn(q_THD, cos_TD, sin_TD), _turn(k_TGD, cos_TD, sin_TD)
 
 
 class _Split(torch.autograd.Function):
