@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from benchmarks import gpu, gpu_run
 from benchmarks.gpu_cases import SIDES, WAYS, Case, cases
 

@@ -4,8 +4,8 @@ import gzip
 import json
 
 import pytest
-from benchmarks.preferences import MAX_ANSWER, MAX_PROMPT, drawn, tokenised
 
+from benchmarks.preferences import MAX_ANSWER, MAX_PROMPT, drawn, tokenised
 from tunesmith.testing.tiny import byte_tokenizer
 
 PROMPT = (
