@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from tunesmith.errors import ModelError
-from tunesmith.models import attention, ways
+from tunesmith.models import attention, block_attention, ways
+from tunesmith.models.kernels import attention as kernel
+from tunesmith.models.kernels import build
 from tunesmith.models.segments import segments
 
 LENGTHS = (3, 1, 7, 600, 5)
@@ -141,3 +143,75 @@ def test_gradients_of_a_prefix_add_up_in_fp32():
     # Probabilities are off by up to 2^-9 each, and so is the sum when it is rounded at last.
     assert exact.min() > 150
     torch.testing.assert_close(rounded, exact, rtol=2**-8, atol=0)
+
+
+needs_kernel = pytest.mark.skipif(
+    not hasattr(build.library(), "causal_bf16"),
+    reason="no C compiler, or a processor that does not multiply pairs of bf16",
+)
+
+
+def _pack(lengths, groups=3, each=3, width=64, dtype=torch.bfloat16):
+    torch.manual_seed(0)
+    total = sum(lengths)
+    shapes = ((groups, total, each, width), (groups, total, width), (groups, total, width))
+    return [torch.randn(*shape, dtype=dtype, requires_grad=True) for shape in shapes]
+
+
+def _answer_and_gradients(inputs, lengths, window=None):
+    out = block_attention.attend(*inputs, segments(lengths), 0.125, window)
+    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+    return out.detach(), *torch.autograd.grad(out, inputs, upstream)
+
+
+def _by_products(monkeypatch):
+    monkeypatch.setattr(kernel, "serves", lambda *_: False)
+
+
+@needs_kernel
+@pytest.mark.parametrize("lengths", [(1,), (2, 1, 33), (90, 17, 210, 64), (700, 5)])
+@pytest.mark.parametrize(("groups", "each", "width"), [(3, 3, 64), (2, 1, 16), (2, 4, 128)])
+def test_kernel_is_nearer_to_fp32_than_products_are(lengths, groups, each, width, monkeypatch):
+    inputs = _pack(lengths, groups, each, width)
+    exact = _answer_and_gradients([x.detach().float().requires_grad_() for x in inputs], lengths)
+    got = _answer_and_gradients(inputs, lengths)
+    _by_products(monkeypatch)
+    products = _answer_and_gradients(inputs, lengths)
+    for answer, other, reference in zip(got, products, exact, strict=True):
+        distance = (answer.float() - reference).norm()
+        # Of a single token the gradients of q and k are 0 but for rounding.
+        assert distance <= 1.05 * (other.float() - reference).norm() + 1e-2 * (max(lengths) == 1)
+
+
+@needs_kernel
+def test_kernel_gives_the_same_bits_every_time_and_in_any_company():
+    lengths = (40, 300, 7)
+    inputs = _pack(lengths)
+    first = _answer_and_gradients(inputs, lengths)
+    again = _answer_and_gradients(inputs, lengths)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    alone = [x.detach()[:, 40:340].contiguous() for x in inputs]
+    out = block_attention.attend(*alone, segments((300,)), 0.125)
+    assert torch.equal(out, first[0][40:340])
+
+
+@needs_kernel
+def test_kernel_passes_on_what_is_not_finite():
+    inputs = _pack((20, 30))
+    with torch.no_grad():
+        inputs[1][0, 25, 3] = float("nan")
+    out = block_attention.attend(*inputs, segments((20, 30)), 0.125)
+    assert out[:20].isfinite().all()
+    assert out[25:, :192].isnan().any(1).all()
+
+
+@needs_kernel
+@pytest.mark.parametrize("window", [4, 50])
+def test_a_window_that_matters_takes_the_products(window, monkeypatch):
+    lengths = (20, 30)
+    inputs = _pack(lengths)
+    got = _answer_and_gradients(inputs, lengths, window)
+    _by_products(monkeypatch)
+    expected = _answer_and_gradients(inputs, lengths, window)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0.1, atol=0.05)

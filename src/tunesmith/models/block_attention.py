@@ -7,6 +7,10 @@ query heads that share a key head are rows of the same product. Behind a shared 
 those of the prefix and its own, side by side; the prefix's gradients add up. Probabilities are
 kept for the backward pass where they are small, and made again where they are not.
 
+Plain packs in bf16 take one C call instead where the processor multiplies pairs of bf16
+(`kernels.attention`): measured on two Zen 5 cores, 1.8 times as fast on rows of Alpaca, 4 times on
+rows of 40 tokens, 1.2 to 1.6 times on 1,000 and 2,048.
+
 FlashAttention, arXiv:2205.14135, appendix B.4, without tiling over keys.
 
 Legend: G key heads, R query heads per key head, T tokens of the pack, D head width; M = queries of
@@ -20,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunesmith.models.kernels import attention as kernel
 from tunesmith.models.kernels.softmax import attend_, attend_backward_
 from tunesmith.models.segments import Segment
 
@@ -54,6 +59,11 @@ def attend(
     Returns:
         (T, G R D): the heads of a token side by side.
     """
+    longest = max(part.num_own for part in parts)
+    plain = not any(part.num_shared for part in parts) and (window is None or window >= longest)
+    if plain and kernel.serves(q_GTRD, len(parts)):
+        bounds = (*(part.start for part in parts), parts[-1].stop)
+        return kernel.causal(q_GTRD, k_GTD, v_GTD, bounds, scale)
     return _Attend.apply(q_GTRD, k_GTD, v_GTD, parts, scale, window)
 
 
