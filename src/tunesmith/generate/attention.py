@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -40,8 +41,8 @@ class Step:
     Attributes:
         cache: Of the rows; its lengths count the tokens of this step already.
         num_rows: Rows that were under way before the step, each with one token in it.
-        prompts: Tokens of each new prompt.
-        copies: Rows that begin with each prompt.
+        prompts: Tokens of each new prompt, behind the prefix that all rows share.
+        copies: Rows that begin with each prompt; the prefix itself is a prompt that none does.
         device: Of the model.
         windows: Layer -> the window that it asked for.
     """
@@ -104,10 +105,8 @@ def generating_attention(
         newest = (x[0, :, :n].transpose(0, 1) for x in (query, key, value))
         parts.append(_attend_newest(layer, step, *newest, scale, sliding_window))
     if step.prompts:
-        _write_prompts(layer, step, key[0, :, n:], value[0, :, n:])
-        options = {"lengths": step.prompts, "scaling": scale, "sliding_window": sliding_window}
         rest = (x[:, :, n:] for x in (query, key, value))
-        parts.append(packed_attention(module, *rest, None, **options)[0])
+        parts.append(_attend_prompts(module, layer, step, *rest, scale, sliding_window))
     return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)), None
 
 
@@ -130,11 +129,45 @@ def _attend_newest(
     return seen.view(1, rows, heads, -1)
 
 
+def _attend_prompts(
+    module: nn.Module,
+    layer: LayerCache,
+    step: Step,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    window: int | None,
+) -> Tensor:
+    """The new prompts, each behind the prefix; (1, T, H, D)."""
+    _write_prompts(layer, step, key[0], value[0])
+    lengths, prefixes, shared = step.prompts, None, layer.prefix[0].shape[1]
+    if shared:
+        lengths, prefixes = (shared, *lengths), (None, *[0] * len(lengths))
+        key, value = (
+            torch.cat([p[None], x], 2) for p, x in zip(layer.prefix, (key, value), strict=True)
+        )
+        # The prefix asks nothing any more: what its queries get is thrown away.
+        query = F.pad(query, (0, 0, shared, 0))
+    seen, _ = packed_attention(
+        module,
+        *(query, key, value, None),
+        lengths=lengths,
+        prefixes=prefixes,
+        scaling=scale,
+        sliding_window=window,
+    )
+    if step.copies == (0,):
+        layer.prefix = (key[0].clone(), value[0].clone())
+    return seen[:, shared:]
+
+
 def _write_prompts(layer: LayerCache, step: Step, key_GTD: Tensor, value_GTD: Tensor) -> None:
     place = step.num_rows
     parts = zip(key_GTD.split(step.prompts, 1), value_GTD.split(step.prompts, 1), strict=True)
     for (k_GTD, v_GTD), copies in zip(parts, step.copies, strict=True):
-        layer.write_prompt(place, copies, k_GTD, v_GTD)
+        if copies:
+            layer.write_prompt(place, copies, k_GTD, v_GTD)
         place += copies
 
 
