@@ -75,6 +75,15 @@ def test_several_answers_on_either_session(named, prompts):
     assert tokens == [[expected, expected] for expected in named.expected[:3]]
 
 
+def test_a_shared_beginning_changes_nothing(named, prompts):
+    """Longer than the window of those that slide; the system message of a task in practice."""
+    system = prompts[3][:30]
+    texts = [system + prompt for prompt in prompts]
+    together = generate(named.model, texts, GenerateOptions(4, frozenset(), 0))
+    alone = [generate(named.model, [text], GenerateOptions(4, frozenset(), 0))[0] for text in texts]
+    assert together == alone
+
+
 def test_in_bf16_most_first_tokens_are_those_of_transformers(prompts):
     """Rounding may turn a near tie; a wrong mask or position would turn nearly every token."""
     model = build("llama", torch.bfloat16)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tunesmith.generate import cache
+from tunesmith.generate import cache, detect
 from tunesmith.generate.generate import generate
 from tunesmith.generate.options import GenerateOptions
 from tunesmith.generate.session import PROMPT_TOKENS, Prompt, Session
@@ -85,6 +85,43 @@ def test_copies_of_a_prompt_are_computed_once(model, widths):
     torch.testing.assert_close(logits, torch.stack([full(model, text) for text in texts]))
 
 
+def test_a_shared_prefix_is_computed_once(model, widths):
+    prefix = [11, 12, 13, 14, 15]
+    session = Session(model, 3, prefix=prefix)
+    a, b = [*prefix, 1], [*prefix, 2, 3]
+    logits = session.step([], [Prompt(a, copies=2), Prompt(b)])
+    assert widths == [5, 3]
+    expected = torch.stack([full(model, text) for text in (a, a, b)])
+    torch.testing.assert_close(logits, expected)
+    session.keep([2, 1])
+    widths.clear()
+    logits = session.step([7, 8], [Prompt([*prefix, 9])])
+    assert widths == [3]
+    texts = [[*b, 7], [*a, 8], [*prefix, 9]]
+    torch.testing.assert_close(logits, torch.stack([full(model, text) for text in texts]))
+
+
+@pytest.mark.parametrize(("count", "shared"), [(2, 40), (5, 40), (5, 20)])
+def test_a_prefix_is_shared_where_that_saves_enough(model, widths, count, shared):
+    prompts = [[7] * shared + [i + 1] * (i + 1) for i in range(count)]
+    got = generate(model, prompts, GenerateOptions(3, frozenset(), 0))
+    saves = shared * (count - 1) >= detect.WORTH
+    assert saves == (count == 5 and shared == 40)
+    assert (widths[0] == shared) == saves
+    first = [shared] if saves else []
+    once = sum(map(len, prompts)) - len(first) * shared * count
+    assert widths == [*first, once, count, count]
+    alone = [generate(model, [prompt], GenerateOptions(3, frozenset(), 0))[0] for prompt in prompts]
+    assert got == alone
+
+
+def test_the_same_prompt_again_and_again(model, widths):
+    prompts = [list(range(50))] * 4
+    got = generate(model, prompts, GenerateOptions(2, frozenset(), 0))
+    assert widths == [49, 4, 4]
+    assert got == [generate(model, prompts[:1], GenerateOptions(2, frozenset(), 0))[0]] * 4
+
+
 def test_no_token_is_computed_twice_or_in_vain(model, widths):
     prompts = [[i + 1] * n for i, n in enumerate((3, 30, 1, 12, 7, 7, 20))]
     free = generate(model, prompts, GenerateOptions(12, frozenset(), 0))
@@ -103,7 +140,7 @@ def test_a_place_is_taken_in_the_step_after_it_is_free(model, widths):
 
 
 def test_many_prompts_do_not_all_join_at_once(model, widths):
-    prompts = [[1] * 400 for _ in range(4)]
+    prompts = [[i] * 400 for i in range(4)]
     generate(model, prompts, GenerateOptions(1, frozenset(), 0))
     assert widths == [800, 800]
     assert 2 * 400 <= PROMPT_TOKENS < 3 * 400

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tunesmith.generate.cache import Cache, LayerCache
-from tunesmith.models.attention import packed_attention
+from tunesmith.models.attention import Sight, packed_attention
 from tunesmith.models.kernels.cached import Lengths, attend_cached
 
 GENERATING = "tunesmith_generating"
@@ -40,8 +41,8 @@ class Step:
     Attributes:
         cache: Of the rows; its lengths count the tokens of this step already.
         num_rows: Rows that were under way before the step, each with one token in it.
-        prompts: Tokens of each new prompt.
-        copies: Rows that begin with each prompt.
+        prompts: Tokens of each new prompt, behind the prefix that all rows share.
+        copies: Rows that begin with each prompt; the prefix itself is a prompt that none does.
         device: Of the model.
         windows: Layer -> the window that it asked for.
     """
@@ -95,30 +96,24 @@ def generating_attention(
     more = [k for k, v in kwargs.items() if v is not None and k not in WITHOUT_EFFECT]
     if more or attention_mask is not None or dropout or kwargs.get("is_causal") is False:
         raise OtherAttention(f"{type(module).__name__}: {', '.join(more) or 'a mask or dropout'}")
+    if key.shape != value.shape:
+        raise OtherAttention(f"{type(module).__name__}: values of another width than keys")
     query, key = query.to(value.dtype), key.to(value.dtype)
-    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    sight = Sight(query.shape[-1] ** -0.5 if scaling is None else scaling, sliding_window)
     step.windows[module.layer_idx] = sliding_window
     layer = step.cache.layer(module.layer_idx, key[0], value[0])
     n, parts = step.num_rows, []
     if n:
         newest = (x[0, :, :n].transpose(0, 1) for x in (query, key, value))
-        parts.append(_attend_newest(layer, step, *newest, scale, sliding_window))
+        parts.append(_attend_newest(layer, step, *newest, sight))
     if step.prompts:
-        _write_prompts(layer, step, key[0, :, n:], value[0, :, n:])
-        options = {"lengths": step.prompts, "scaling": scale, "sliding_window": sliding_window}
-        rest = (x[:, :, n:] for x in (query, key, value))
-        parts.append(packed_attention(module, *rest, None, **options)[0])
+        rest = (query[:, :, n:], key[:, :, n:], value[:, :, n:])
+        parts.append(_attend_prompts(module, layer, step, rest, sight))
     return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)), None
 
 
 def _attend_newest(
-    layer: LayerCache,
-    step: Step,
-    q_NHD: Tensor,
-    k_NGD: Tensor,
-    v_NGD: Tensor,
-    scale: float,
-    window: int | None,
+    layer: LayerCache, step: Step, q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, sight: Sight
 ) -> Tensor:
     """One token of each row; (1, N, H, D)."""
     layer.write_newest(step.newest, k_NGD, v_NGD)
@@ -126,15 +121,47 @@ def _attend_newest(
     groups = k_NGD.shape[1]
     # Query heads that share a key head become its rows: each key is read once.
     q_NGRD = q_NHD.reshape(rows, groups, heads // groups, width).contiguous()
-    seen = attend_cached(q_NGRD, layer.keys_PGCD, layer.values_PGCD, step.lengths, scale, window)
-    return seen.view(1, rows, heads, -1)
+    cached = (layer.keys_PGCD, layer.values_PGCD)
+    seen = attend_cached(q_NGRD, *cached, step.lengths, sight.scale, sight.window)
+    return seen.view(1, rows, heads, width)
+
+
+def _attend_prompts(
+    module: nn.Module,
+    layer: LayerCache,
+    step: Step,
+    projected: tuple[Tensor, Tensor, Tensor],
+    sight: Sight,
+) -> Tensor:
+    """The new prompts, each behind the prefix; (1, T, H, D)."""
+    query, key, value = projected
+    _write_prompts(layer, step, key[0], value[0])
+    lengths, prefixes, shared = step.prompts, None, layer.prefix[0].shape[1]
+    if shared:
+        lengths, prefixes = (shared, *lengths), (None, *[0] * len(lengths))
+        before = zip(layer.prefix, (key, value), strict=True)
+        key, value = (torch.cat([first[None], own], 2) for first, own in before)
+        # The prefix asks nothing any more: what its queries get is thrown away.
+        query = F.pad(query, (0, 0, shared, 0))
+    seen, _ = packed_attention(
+        module,
+        *(query, key, value, None),
+        lengths=lengths,
+        prefixes=prefixes,
+        scaling=sight.scale,
+        sliding_window=sight.window,
+    )
+    if step.copies == (0,):
+        layer.prefix = (key[0].clone(), value[0].clone())
+    return seen[:, shared:]
 
 
 def _write_prompts(layer: LayerCache, step: Step, key_GTD: Tensor, value_GTD: Tensor) -> None:
     place = step.num_rows
     parts = zip(key_GTD.split(step.prompts, 1), value_GTD.split(step.prompts, 1), strict=True)
     for (k_GTD, v_GTD), copies in zip(parts, step.copies, strict=True):
-        layer.write_prompt(place, copies, k_GTD, v_GTD)
+        if copies:
+            layer.write_prompt(place, copies, k_GTD, v_GTD)
         place += copies
 
 

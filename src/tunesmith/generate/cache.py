@@ -28,12 +28,13 @@ class LayerCache:
     def __init__(self, places: int, key_GTD: Tensor, value_GTD: Tensor) -> None:
         self.keys_PGCD = _places(places, key_GTD)
         self.values_PGCD = _places(places, value_GTD)
+        self.prefix = (key_GTD[:, :0], value_GTD[:, :0])
+        """Keys and values that all rows begin with, (G, T, D)."""
 
     @property
     def bytes_per_token(self) -> int:
         """What one token of one row takes."""
-        pair = (self.keys_PGCD, self.values_PGCD)
-        return sum(x.shape[1] * x.shape[3] * x.element_size() for x in pair)
+        return sum(x.shape[1] * x.shape[3] * x.element_size() for x in self._both)
 
     def reserve(self, capacity: int) -> None:
         """Make room for rows of `capacity` tokens; what is there stays."""
@@ -42,10 +43,13 @@ class LayerCache:
             self.values_PGCD = _grown(self.values_PGCD, capacity)
 
     def write_prompt(self, place: int, copies: int, key_GTD: Tensor, value_GTD: Tensor) -> None:
-        """Put the prompt of `copies` rows into as many places, from `place` on."""
-        rows, tokens = slice(place, place + copies), key_GTD.shape[1]
-        self.keys_PGCD[rows, :, :tokens] = key_GTD
-        self.values_PGCD[rows, :, :tokens] = value_GTD
+        """Put a prompt into `copies` places, from `place` on: the prefix, and these behind it."""
+        rows, start = slice(place, place + copies), self.prefix[0].shape[1]
+        stop = start + key_GTD.shape[1]
+        own = (key_GTD, value_GTD)
+        for cached, first, then in zip(self._both, self.prefix, own, strict=True):
+            cached[rows, :, :start] = first
+            cached[rows, :, start:stop] = then
 
     def write_newest(
         self, newest: tuple[Tensor, Tensor], key_NGD: Tensor, value_NGD: Tensor
@@ -57,8 +61,12 @@ class LayerCache:
 
     def move(self, source: Tensor, target: Tensor, tokens: int) -> None:
         """Copy the first `tokens` tokens of the places `source` to the places `target`."""
-        for cached in (self.keys_PGCD, self.values_PGCD):
+        for cached in self._both:
             cached[target, :, :tokens] = cached[source, :, :tokens]
+
+    @property
+    def _both(self) -> tuple[Tensor, Tensor]:
+        return self.keys_PGCD, self.values_PGCD
 
 
 class Cache:
@@ -99,7 +107,7 @@ class Cache:
     def add(self, lengths: Sequence[int]) -> None:
         """One more token in every row, and new rows of `lengths` tokens behind them."""
         self.lengths = [length + 1 for length in self.lengths] + list(lengths)
-        needed = max(self.lengths)
+        needed = max(self.lengths, default=0)
         if needed > self.capacity:
             # Twice as much: a growing cache is copied a few times, not once per step.
             ample = max(2 * needed, SMALL)

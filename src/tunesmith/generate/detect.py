@@ -1,6 +1,7 @@
 """Which session a model gets: found out by trying, never by the model's name."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,6 +20,9 @@ KINDS = frozenset(("full_attention", "sliding_attention"))
 CLOSE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}
 """Largest distance between the logits of the two paths, relative to their spread. Mixing up two
 prompts moves logits by about the spread itself; rounding in bf16 by a hundredth of it."""
+
+WORTH = 128
+"""Tokens that a shared prefix must save: it takes a pass over the weights of its own."""
 
 LEAST_BYTES = 1 << 30
 """The cache may take as much memory as the weights do, and this much in any case; with long answers
@@ -47,7 +51,18 @@ def open_session(
     most = max(LEAST_BYTES, weights) // (per_token * longest)
     # Rows of one prompt begin together, so there is a place for each of them in any case.
     together = max(len(one.rows) for one in asked)
-    return Session(model, max(min(max_rows, most), together), longest)
+    return Session(model, max(min(max_rows, most), together), longest, _prefix(asked))
+
+
+def _prefix(asked: Sequence[Asked]) -> Sequence[int]:
+    """What all prompts begin with, such as a system message, if computing it once is worth it."""
+    texts = [list(one.ids) for one in asked]
+    # In the order of a dictionary, what the first and the last share all between them share.
+    pairs = zip(min(texts), max(texts), strict=False)
+    prefix = [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    # A prompt keeps one token at least: what follows it is the first of the answer.
+    prefix = prefix[: min(map(len, texts)) - 1]
+    return prefix if len(prefix) * (len(asked) - 1) >= WORTH else []
 
 
 def fits(model: PreTrainedModel) -> bool:
@@ -67,10 +82,11 @@ def _tried(model: PreTrainedModel) -> int | None:
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
     if not getattr(model, "_supports_attention_backend", False) or not KINDS.issuperset(kinds):
         return None
-    session = Session(model, 2)
     ids = [i % config.vocab_size for i in range(8)]
+    one, other = ids[:4], [*ids[:2], ids[5]]
     try:
-        first = session.step([], [Prompt(ids[:4]), Prompt(ids[4:6])])
+        session = Session(model, 2, prefix=ids[:2])
+        first = session.step([], [Prompt(one), Prompt(other)])
         then = session.step([ids[6], ids[7]])
     # The latter two: it does not pass on what the step is, or its attention has no layer's number.
     except (OtherAttention, TypeError, AttributeError):
@@ -79,7 +95,7 @@ def _tried(model: PreTrainedModel) -> int | None:
     # A layer that slides must have said so here: transformers would put it into the mask.
     told = all(windows.get(i) is not None for i, kind in enumerate(kinds) if "sliding" in kind)
     seen = session.cache.layers == set(range(len(kinds)))
-    texts = [ids[:4], ids[4:6], [*ids[:4], ids[6]], [*ids[4:6], ids[7]]]
+    texts = [one, other, [*one, ids[6]], [*other, ids[7]]]
     expected = torch.cat([_plain(model, text) for text in texts])
     same = _close(torch.cat([first, then]), expected)
     return session.cache.bytes_per_token if seen and told and same else None

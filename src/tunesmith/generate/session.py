@@ -39,14 +39,26 @@ class Session:
         model: A causal language model that `fits`, in eval mode.
         max_rows: Most rows at a time.
         longest: Most tokens of any row, prompt and answer together, if that is known.
+        prefix: Tokens that every prompt begins with, fewer than the shortest has. They are computed
+            once, and for no prompt again.
     """
 
     prompt_tokens = PROMPT_TOKENS
 
-    def __init__(self, model: PreTrainedModel, max_rows: int, longest: int | None = None) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        max_rows: int,
+        longest: int | None = None,
+        prefix: Sequence[int] = (),
+    ) -> None:
         register()
         self._model = model
         self.cache = Cache(max_rows, longest)
+        self._num_shared = 0
+        if prefix:
+            self.step([], [Prompt(prefix, copies=0)])
+            self._num_shared = len(prefix)
 
     def room(self) -> int:
         """How many rows may join at the next step."""
@@ -61,14 +73,14 @@ class Session:
         Returns:
             (N, V) logits of the token that comes next in each row, in the dtype of the model.
         """
-        num_rows, device = len(tokens), self._model.device
-        lengths = tuple(len(prompt.ids) for prompt in prompts)
+        num_rows, device, shared = len(tokens), self._model.device, self._num_shared
+        own = tuple(len(prompt.ids) - shared for prompt in prompts)
         copies = tuple(prompt.copies for prompt in prompts)
-        positions = [*self.cache.lengths, *(i for n in lengths for i in range(n))]
-        ids = [*tokens, *(token for prompt in prompts for token in prompt.ids)]
-        ends = [*range(num_rows), *(num_rows + end - 1 for end in accumulate(lengths))]
-        self.cache.add([n for n, c in zip(lengths, copies, strict=True) for _ in range(c)])
-        self.last = Step(self.cache, num_rows, lengths, copies, device)
+        positions = [*self.cache.lengths, *(shared + i for n in own for i in range(n))]
+        ids = [*tokens, *(token for prompt in prompts for token in prompt.ids[shared:])]
+        ends = [*range(num_rows), *(num_rows + end - 1 for end in accumulate(own))]
+        self.cache.add([shared + n for n, c in zip(own, copies, strict=True) for _ in range(c)])
+        self.last = Step(self.cache, num_rows, own, copies, device)
         with attention(self._model, GENERATING):
             out = self._model(
                 input_ids=torch.tensor([ids], device=device),
@@ -78,7 +90,7 @@ class Session:
                 step=self.last,
             )
         logits = out.logits[0]
-        if max(copies, default=1) == 1:
+        if set(copies) <= {1}:
             return logits
         repeats = torch.tensor([1] * num_rows + list(copies), device=device)
         return logits.repeat_interleave(repeats, 0)

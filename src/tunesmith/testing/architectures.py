@@ -6,6 +6,8 @@ import torch
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     Gemma3ForCausalLM,
@@ -87,6 +89,18 @@ OTHER: dict[str, Callable[[], PreTrainedModel]] = {
     # Positions as a bias, through an attention of its own.
     "bloom": lambda: BloomForCausalLM(
         BloomConfig(vocab_size=320, hidden_size=32, n_layer=2, n_head=4)
+    ),
+    # Values of another width than keys.
+    "deepseek-v3": lambda: DeepseekV3ForCausalLM(
+        DeepseekV3Config(
+            **(SHAPE | {"num_key_value_heads": 4, "head_dim": None}),
+            q_lora_rank=16,
+            kv_lora_rank=16,
+            qk_nope_head_dim=8,
+            qk_rope_head_dim=8,
+            v_head_dim=12,
+            first_k_dense_replace=2,
+        )
     ),
     # Layers with a state instead of keys and values.
     "qwen3-next": lambda: Qwen3NextForCausalLM(

@@ -64,7 +64,7 @@ def attend_cached(
     Args:
         q_NGRD: (N, G, R, D) queries.
         keys_PGCD: (P, G, C, D), of which row n has place n.
-        values_PGCD: (P, G, C, D); another width than that of the keys takes the slower path.
+        values_PGCD: (P, G, C, D).
         lengths: Of the N rows, none longer than C.
         factor: On the scores.
         window: How many tokens back the newest sees, itself included; None sees all.
@@ -74,7 +74,7 @@ def attend_cached(
     """
     rows, groups, each, width = q_NGRD.shape
     tensors = (q_NGRD, keys_PGCD, values_PGCD)
-    if not build.serves(*tensors) or keys_PGCD.shape != values_PGCD.shape:
+    if not build.serves(*tensors):
         seen = (x[:rows, :, : lengths.longest] for x in (keys_PGCD, values_PGCD))
         mask = lengths.mask(window, q_NGRD.dtype)
         return F.scaled_dot_product_attention(q_NGRD, *seen, mask, scale=factor)
