@@ -76,7 +76,8 @@ def describe(facts: dict[str, Any]) -> str:
     return (
         f"{text} Limit of the machine: {limit:.0f} tokens/s, "
         f"{facts['mflop_per_token']:.0f} MFLOP a token at {facts['limit_gflops']:.0f} GFLOP/s "
-        f"({facts['limit_type']})."
+        f"({facts['limit_type']}), the best of its shapes; "
+        f"{facts['shapes_tokens_per_second']:.0f} tokens/s with each shape at its own rate."
     )
 
 
