@@ -41,6 +41,11 @@ class Shapes:
         return self.num_layers * sum(outputs * inputs for outputs, inputs in self.linears)
 
     @property
+    def head(self) -> tuple[int, int]:
+        """(outputs, inputs) of the head."""
+        return self.vocabulary, self.width
+
+    @property
     def head_weights(self) -> int:
         """N_h: weights of the head."""
         return self.vocabulary * self.width
@@ -78,24 +83,43 @@ def read_shapes(base: Path) -> Shapes:
     )
 
 
-def operations(shapes: Shapes, rows: Sequence[tuple[int, int]], adapter: str, rank: int) -> float:
-    """Floating-point operations of forward and backward over some rows.
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Floating-point operations of forward and backward, by the matrices they are products with.
+
+    Attributes:
+        linears: Of each (outputs, inputs) of the layers.
+        head: Of the head.
+        rest: Attention and the LoRA updates.
+    """
+
+    linears: dict[tuple[int, int], float]
+    head: float
+    rest: float
+
+    @property
+    def total(self) -> float:
+        """All of them; a multiplication and an addition are two."""
+        return sum(self.linears.values()) + self.head + self.rest
+
+
+def operations(shapes: Shapes, rows: Sequence[tuple[int, int]], adapter: str, rank: int) -> Work:
+    """What must be computed for some rows.
 
     Args:
         shapes: Of the base.
         rows: (tokens, trained tokens) of each row.
         adapter: `lora` or `full`.
         rank: Of the LoRA updates.
-
-    Returns:
-        Operations; a multiplication and an addition are two.
     """
     passes = 4 if adapter == "lora" else 6
-    per_token = passes * shapes.layer_weights
-    if adapter == "lora":
-        per_token += 6 * shapes.lora_weights(rank)
-    total = 0.0
-    for tokens, trained in rows:
-        total += tokens * (per_token + 3 * shapes.attention(tokens))
-        total += trained * passes * shapes.head_weights
-    return total
+    tokens = sum(length for length, _ in rows)
+    trained = sum(count for _, count in rows)
+    linears: dict[tuple[int, int], float] = {}
+    for outputs, inputs in shapes.linears:
+        weights = shapes.num_layers * outputs * inputs
+        before = linears.get((outputs, inputs), 0.0)
+        linears[outputs, inputs] = before + passes * tokens * weights
+    updates = 6 * shapes.lora_weights(rank) if adapter == "lora" else 0
+    attention = sum(3 * length * shapes.attention(length) for length, _ in rows)
+    return Work(linears, passes * trained * shapes.head_weights, tokens * updates + attention)

@@ -5,16 +5,20 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from benchmarks.cases import RANK, WARM_UP_STEPS, Case
-from benchmarks.flops import Shapes, operations
+from benchmarks.flops import Shapes, Work, operations
 from benchmarks.launch import Machine, turn
 
 ROOT = Path(__file__).parents[1]
+
+Rates = dict[str, dict[str, float]]
+"""GFLOP/s by number type, and in it by shape."""
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -34,28 +38,52 @@ def num_cores() -> int:
     return psutil.cpu_count(logical=False) or os.cpu_count() or 1
 
 
-def measure_limit(shapes: Shapes, how: Machine) -> dict[str, float]:
-    """GFLOP/s by number type, the best of the base's own shapes; takes some ten seconds.
-
-    The best one and not the average stands for the machine, so that a share of the limit is never
-    flattered by a shape that happens to be slow.
-    """
-    linears = sorted({*shapes.linears, (shapes.vocabulary, shapes.width)})
+def measure_limit(shapes: Shapes, how: Machine) -> Rates:
+    """GFLOP/s by number type and by shape, for the base's own shapes; takes some ten seconds."""
+    linears = sorted({*shapes.linears, shapes.head})
     command = [sys.executable, "-m", "benchmarks.limit", json.dumps(linears)]
     variables = {**os.environ, "OMP_NUM_THREADS": str(how.threads)}
     with turn(how.lock):
         done = subprocess.run(
             command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, env=variables
         )
-    rates = json.loads(done.stdout.strip().splitlines()[-1])["gflops"]
-    return {name: max(of_shapes.values()) for name, of_shapes in rates.items()}
+    return json.loads(done.stdout.strip().splitlines()[-1])["gflops"]
+
+
+def limit(work: Work, shapes: Shapes, measured: Sequence[Rates]) -> dict[str, Any]:
+    """The shortest time that `work` could take, in the number type that is fastest here.
+
+    Args:
+        work: Operations of so many rows.
+        shapes: Of the base.
+        measured: What `measure_limit` found, repeat by repeat; the largest rates count.
+
+    Returns:
+        `limit_type`; `limit_gflops`, the best rate of any shape; `limit_seconds`, all operations at
+        that rate, so that a share of the limit is not flattered by a shape that is slow; and
+        `shapes_seconds`, each product at the rate of its own shape.
+    """
+    best = {
+        kind: {shape: max(rates[kind][shape] for rates in measured) for shape in measured[0][kind]}
+        for kind in measured[0]
+    }
+    kind = max(best, key=lambda name: max(best[name].values()))
+    rates, peak = best[kind], max(best[kind].values())
+    seconds = sum(work.linears[shape] / rates[_name(shape)] for shape in work.linears)
+    seconds += work.head / rates[_name(shapes.head)] + work.rest / peak
+    return {
+        "limit_type": kind,
+        "limit_gflops": peak,
+        "limit_seconds": work.total / peak / 1e9,
+        "shapes_seconds": seconds / 1e9,
+    }
 
 
 def facts(
     case: Case,
     shapes: Shapes,
     rows: list[dict[str, Any]],
-    limits: list[dict[str, float]],
+    limits: Sequence[Rates],
     repeats: int,
 ) -> dict[str, Any]:
     """What the table says about a case besides its sides.
@@ -64,7 +92,7 @@ def facts(
         case: The case.
         shapes: Of its base.
         rows: The lines of its file.
-        limits: What `measure_limit` found, repeat by repeat; the largest counts.
+        limits: What `measure_limit` found, repeat by repeat.
         repeats: How often each side runs.
     """
     timed = rows[WARM_UP_STEPS * case.rows_per_step :]
@@ -80,14 +108,14 @@ def facts(
     }
     if case.method != "sft" or not limits:
         return found
-    per_token = operations(shapes, lengths, case.adapter, RANK) / tokens
-    best = {name: max(limit[name] for limit in limits) for name in limits[0]}
-    kind = max(best, key=best.__getitem__)
+    work = operations(shapes, lengths, case.adapter, RANK)
+    least = limit(work, shapes, limits)
     return found | {
-        "mflop_per_token": per_token / 1e6,
-        "limit_gflops": best[kind],
-        "limit_type": kind,
-        "limit_tokens_per_second": best[kind] * 1e9 / per_token,
+        "mflop_per_token": work.total / tokens / 1e6,
+        "limit_type": least["limit_type"],
+        "limit_gflops": least["limit_gflops"],
+        "limit_tokens_per_second": tokens / least["limit_seconds"],
+        "shapes_tokens_per_second": tokens / least["shapes_seconds"],
     }
 
 
@@ -96,6 +124,11 @@ def lengths_of(row: dict[str, Any]) -> list[tuple[int, int]]:
     if "input_ids" in row:
         return [(len(row["input_ids"]), sum(row["trained"]))]
     return list(zip(row["tokens"], row["num_trained"], strict=True))
+
+
+def _name(shape: tuple[int, int]) -> str:
+    """A shape as `benchmarks.limit` names it."""
+    return f"{shape[0]}x{shape[1]}"
 
 
 def _processor() -> str:

@@ -32,20 +32,22 @@ from tunesmith.runs.durable import write_durably
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "peers.json"
+PAGE_WIDTH = 120
+"""Columns of the table when it goes to a file."""
 TICKETS = ROOT / "examples" / "tickets" / "train.jsonl"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; 1 when a side failed or disagreed with Tunesmith."""
     asked = _parse(arguments)
-    console = Console(stderr=True)
-    session = Session(asked, console)
+    session = Session(asked, Console(stderr=True))
     for repeat in range(asked.repeats):
         for case in session.cases:
             session.limit(case, repeat)
             for side in session.sides:
                 session.run(case, side, repeat)
-    return session.show(Console())
+    console = Console()
+    return session.show(console if console.is_terminal else Console(width=PAGE_WIDTH))
 
 
 class Session:

@@ -59,7 +59,7 @@ _ALL = (
     ),
     Side(
         "trl-tuned",
-        "TRL tuned: bf16 weights, no checkpointing, a row in a pass, malloc settings",
+        "TRL tuned: frozen weights bf16, no checkpointing, a row in a pass, malloc settings",
         "with_trl.py",
         "trl",
         malloc=True,
@@ -67,7 +67,7 @@ _ALL = (
     ),
     Side(
         "trl-padding-free",
-        "TRL tuned: bf16 weights, no checkpointing, rows end to end, malloc settings",
+        "TRL tuned: frozen weights bf16, no checkpointing, rows end to end, malloc settings",
         "with_trl.py",
         "trl",
         malloc=True,
@@ -75,7 +75,7 @@ _ALL = (
     ),
     Side(
         "hf-trainer",
-        "transformers Trainer and PEFT: bf16 weights, padded batches, malloc settings",
+        "transformers Trainer and PEFT: frozen weights bf16, padded, malloc settings",
         "with_transformers.py",
         "transformers",
         malloc=True,

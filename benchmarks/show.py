@@ -12,11 +12,11 @@ COLUMNS = (
     "side",
     "tokens/s",
     "trained/s",
-    "share of limit",
+    "of limit",
     "padding",
     "peak GiB",
-    f"{OURS} is faster by",
-    "loss, first to last step",
+    f"times slower than {OURS}",
+    "loss, first to last",
 )
 
 
@@ -39,7 +39,9 @@ def cells(row: Row, limit: float | None) -> list[str]:
 
 def print_case(console: Console, title: str, rows: list[Row], facts: dict[str, Any]) -> None:
     """One case as a table in the terminal."""
-    table = Table(title=title, caption=describe(facts), title_justify="left")
+    table = Table(
+        title=title, caption=describe(facts), title_justify="left", caption_justify="left"
+    )
     for name in COLUMNS:
         table.add_column(name, justify="left" if name == "side" else "right", overflow="fold")
     for row in rows:
@@ -74,7 +76,8 @@ def describe(facts: dict[str, Any]) -> str:
     return (
         f"{text} Limit of the machine: {limit:.0f} tokens/s, "
         f"{facts['mflop_per_token']:.0f} MFLOP a token at {facts['limit_gflops']:.0f} GFLOP/s "
-        f"({facts['limit_type']})."
+        f"({facts['limit_type']}), the best of its shapes; "
+        f"{facts['shapes_tokens_per_second']:.0f} tokens/s with each shape at its own rate."
     )
 
 
@@ -105,5 +108,8 @@ def _versions(result: dict[str, Any], side: str) -> str:
 
 
 def _spread(values: Spread, digits: int) -> str:
+    """Median and range; the median alone when there was one repeat."""
+    if values.low == values.high:
+        return f"{values.median:.{digits}f}"
     low, high = f"{values.low:.{digits}f}", f"{values.high:.{digits}f}"
     return f"{values.median:.{digits}f} ({low} to {high})"

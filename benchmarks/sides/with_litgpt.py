@@ -1,4 +1,4 @@
-"""LitGPT: its own LoRA and full fine-tuning loops, weights in bf16.
+"""LitGPT: its own LoRA and full fine-tuning loops, in bf16, or bf16-mixed if all is trained.
 
 Its loops clip no gradients and know no tied head: with full fine-tuning it trains embedding and
 head apart. The base is converted to LitGPT's format by its own script first.
@@ -41,8 +41,9 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         raise Refused("LitGPT quantises with bitsandbytes 0.42, which needs a CUDA GPU")
     checkpoint = _convert(job)
     recipe = import_module(f"litgpt.finetune.{job['adapter']}")
+    precision = "bf16-mixed" if job["adapter"] == "full" else "bf16-true"
     steps = Steps()
-    fabric = L.Fabric(devices=1, precision="bf16-true", loggers=_Log(steps))
+    fabric = L.Fabric(devices=1, precision=precision, loggers=_Log(steps))
     fabric.seed_everything(0)
     model = fabric.setup_module(_model(fabric, recipe, job, checkpoint))
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -51,7 +52,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     )
     load_checkpoint(fabric, model, checkpoint / "lit_model.pth", strict=False)
     _fit(recipe, fabric, model, optimizer, (job, checkpoint, steps))
-    return {"steps": steps.list, "settings": {"precision": "bf16-true", "clip": None}}
+    return {"steps": steps.list, "settings": {"precision": precision, "clip": None}}
 
 
 class _Log:

@@ -1,4 +1,7 @@
-"""torchtune: its single-device recipes, weights in bf16, one row in a pass and no padding.
+"""torchtune: its single-device recipes, one row in a pass and no padding.
+
+Weights are bf16 with LoRA. Trained whole they are fp32: it has no mixed precision, and in bf16 most
+updates are lost in rounding.
 
 torchtune has no builder for SmolLM2; its Llama 3 is the same computation, apart from the tied head:
 the head is a copy of the embedding, which changes nothing with LoRA, and is trained apart with full
@@ -114,7 +117,7 @@ def _weights(job: dict[str, Any], shape: dict[str, Any]) -> dict[str, torch.Tens
     weights = load_file(Path(job["base"]) / "model.safetensors")
     weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
     return hf_to_tune(
-        {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()},
+        weights,
         num_heads=shape["num_attention_heads"],
         num_kv_heads=shape["num_key_value_heads"],
         dim=shape["hidden_size"],
@@ -176,7 +179,7 @@ def _settings(job: dict[str, Any], shape: dict[str, Any]) -> dict[str, Any]:
         "compile": False,
         "seed": 0,
         "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "dtype": "bf16",
+        "dtype": "fp32" if job["adapter"] == "full" else "bf16",
         "log_every_n_steps": 1,
     }
 

@@ -1,4 +1,4 @@
-"""Hugging Face Trainer with PEFT and padded batches, bf16 weights."""
+"""Hugging Face Trainer with PEFT and padded batches, frozen weights in bf16."""
 
 from typing import Any
 

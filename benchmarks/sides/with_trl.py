@@ -38,14 +38,16 @@ def _settings(job: dict[str, Any]) -> dict[str, Any]:
     Rows laid end to end (padding_free) have their attention masked on a CPU, where TRL has no
     FlashAttention: right, and square in the tokens of the pass. One row in a pass has no padding
     either. Which of them is faster depends on rows and machine, so both are sides.
+
+    Weights that are trained stay in fp32, under autocast: in bf16 most updates are lost in rounding
+    (after one step at 2e-5 on a few short rows the loss was 2.62 instead of 1.52).
     """
     rows_per_pass = min(job.get("rows_per_pass", job["rows_per_step"]), job["rows_per_step"])
     settings = arguments(job, rows_per_pass) | {"max_length": job["max_tokens"]}
     if job.get("tuned", False):
-        settings |= {
-            "gradient_checkpointing": False,
-            "model_init_kwargs": {"dtype": "bfloat16"},
-        }
+        settings["gradient_checkpointing"] = False
+        if job["adapter"] != "full":
+            settings["model_init_kwargs"] = {"dtype": "bfloat16"}
     if job.get("padding_free", False):
         settings |= {"padding_free": True, "max_length": None}
     return settings

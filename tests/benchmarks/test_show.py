@@ -21,6 +21,7 @@ FACTS = {
     "limit_gflops": 370.0,
     "limit_type": "bf16",
     "limit_tokens_per_second": 660.0,
+    "shapes_tokens_per_second": 601.0,
 }
 MEASURED = Row(
     side="trl",
@@ -60,6 +61,7 @@ def test_the_page_lists_refusals_below_the_table():
     assert "- litgpt: LitGPT has no dpo" in text
     assert "8 rows and 1645 tokens a step, 81% of them trained" in text
     assert "660 tokens/s, 560 MFLOP a token at 370 GFLOP/s (bf16)" in text
+    assert "601 tokens/s with each shape at its own rate" in text
 
 
 def test_the_terminal_shows_every_side():
@@ -100,9 +102,11 @@ def line(tokens: int, trained: int) -> dict:
 def test_facts_leave_the_warm_up_step_out_and_take_the_best_limit():
     case = CASES["lora"]
     rows = [line(9, 9)] * case.rows_per_step + [line(4, 1)] * case.rows_per_step * 2
-    found = facts(
-        case, SHAPES, rows, [{"bf16": 10.0, "fp32": 4.0}, {"bf16": 12.0, "fp32": 5.0}], repeats=2
-    )
+    limits = [
+        {"bf16": {"2x3": 10.0, "5x3": 6.0}, "fp32": {"2x3": 4.0, "5x3": 4.0}},
+        {"bf16": {"2x3": 12.0, "5x3": 5.0}, "fp32": {"2x3": 5.0, "5x3": 3.0}},
+    ]
+    found = facts(case, SHAPES, rows, limits, repeats=2)
     assert found["timed_steps"] == 2
     assert found["tokens_per_step"] == 32
     assert found["share_trained"] == 0.25
@@ -111,12 +115,16 @@ def test_facts_leave_the_warm_up_step_out_and_take_the_best_limit():
     per_token = 24 + 480 + 72 + 15
     assert found["mflop_per_token"] == pytest.approx(per_token / 1e6)
     assert found["limit_tokens_per_second"] == pytest.approx(12e9 / per_token)
+    # the same with the head at 6 GFLOP/s
+    assert found["shapes_tokens_per_second"] == pytest.approx(
+        1e9 / ((per_token - 15) / 12 + 15 / 6)
+    )
 
 
 def test_a_preference_pair_counts_both_its_sides():
     pair = {"tokens": [10, 7], "num_trained": [4, 1]}
     assert lengths_of(pair) == [(10, 4), (7, 1)]
     case = CASES["dpo"]
-    found = facts(case, SHAPES, [pair] * case.rows_per_step * 2, [{"bf16": 1.0}], repeats=1)
+    found = facts(case, SHAPES, [pair] * case.rows_per_step * 2, [], repeats=1)
     assert found["tokens_per_step"] == 17 * case.rows_per_step
     assert "limit_tokens_per_second" not in found
