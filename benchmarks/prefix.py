@@ -13,21 +13,22 @@ into benchmarks/results/prefix.json, in place of what was there of the same rows
 """
 
 import json
-import platform
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.compare import spread
+from benchmarks.machine import describe
 from benchmarks.preferences import Pair, drawn, tokenised
 from tunesmith.adapters import lora
 from tunesmith.data.collate import collate, collate_groups
@@ -143,7 +144,7 @@ def _seconds(policy: Policy, batches: list[Batch], loss: Loss) -> float:
 def _report(rows: str, cases: dict[str, _Case]) -> None:
     found = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": describe(torch.get_num_threads()),
         "torch": torch.__version__,
         "cases": {name: _summary(case) for name, case in cases.items()},
     }
@@ -159,17 +160,10 @@ def _report(rows: str, cases: dict[str, _Case]) -> None:
         )
 
 
-def _summary(case: _Case) -> dict:
-    return {
-        "tokens": case.tokens,
-        "seconds": case.seconds,
-        "ratio": {
-            "tokens": case.tokens["alone"] / case.tokens["shared"],
-            "median": median(case.ratios),
-            "low": min(case.ratios),
-            "high": max(case.ratios),
-        },
-    }
+def _summary(case: _Case) -> dict[str, Any]:
+    fewer = case.tokens["alone"] / case.tokens["shared"]
+    ratio = {"tokens": fewer, **asdict(spread(case.ratios))}
+    return {"tokens": case.tokens, "seconds": case.seconds, "ratio": ratio}
 
 
 if __name__ == "__main__":
