@@ -5,29 +5,30 @@ Two cases on the starter model with LoRA in bf16: pairs of answers with the loss
 advantages. Both sides see the same examples in the same forward passes; what differs is whether
 they are laid out by `collate_groups` or by `collate`.
 
-    python -m benchmarks.prefix [FOLDER ...]
+    python -m benchmarks.prefix [FOLDER]
 
-Each FOLDER is one of the shared data sets with preferences (hh_rlhf, llamafactory_demo); without
-any, lengths are drawn and tokens are random. Prints one table, and writes it with versions and
-machine to benchmarks/results/prefix.json.
+FOLDER is one of the shared data sets with preferences (hh_rlhf, llamafactory_demo); without it,
+lengths are drawn and tokens are random. Prints one table, and puts it with versions and machine
+into benchmarks/results/prefix.json, in place of what was there of the same rows.
 """
 
 import json
-import platform
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.compare import spread
+from benchmarks.machine import describe
 from benchmarks.preferences import Pair, drawn, tokenised
 from tunesmith.adapters import lora
 from tunesmith.data.collate import collate, collate_groups
@@ -54,18 +55,17 @@ RESULTS = Path(__file__).parent / "results" / "prefix.json"
 def main() -> None:
     """Measure and print."""
     base = load(resolve("starter", None), torch.bfloat16)
-    sources = {
-        Path(folder).name: tokenised(Path(folder), base.tokenizer) for folder in sys.argv[1:]
-    }
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    rows = tokenised(folder, base.tokenizer) if folder else drawn()
+    pairs = list(islice(rows, GROUP * PASSES))
     model = lora.attach(base.model, lora.Config(), seed=0).model
     fast.lay_over(model)
     policy = Policy(model, "fast", torch.bfloat16)
-    cases = {}
-    for name, source in (sources or {"drawn": drawn()}).items():
-        pairs = list(islice(source, GROUP * PASSES))
-        cases[f"{name}: pairs"] = _measure(policy, _pair_groups(pairs), _dpo)
-        cases[f"{name}: groups of {GROUP}"] = _measure(policy, _answer_groups(pairs), _weighed)
-    _report(cases)
+    cases = {
+        "pairs": _measure(policy, _pair_groups(pairs), _dpo),
+        f"groups of {GROUP}": _measure(policy, _answer_groups(pairs), _weighed),
+    }
+    _report(folder.name if folder else "drawn", cases)
 
 
 def _example(prompt: list[int], answer: list[int], row: int) -> Example:
@@ -141,34 +141,29 @@ def _seconds(policy: Policy, batches: list[Batch], loss: Loss) -> float:
     return perf_counter() - start
 
 
-def _report(cases: dict[str, _Case]) -> None:
-    result = {
+def _report(rows: str, cases: dict[str, _Case]) -> None:
+    found = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": describe(torch.get_num_threads()),
         "torch": torch.__version__,
-        "cases": {
-            name: {
-                "tokens": case.tokens,
-                "seconds": case.seconds,
-                "ratio": {
-                    "tokens": case.tokens["alone"] / case.tokens["shared"],
-                    "median": median(case.ratios),
-                    "low": min(case.ratios),
-                    "high": max(case.ratios),
-                },
-            }
-            for name, case in cases.items()
-        },
+        "cases": {name: _summary(case) for name, case in cases.items()},
     }
+    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{'':30} {'tokens alone':>12} {'shared':>8} {'ratio':>8} {'faster':>8}")
-    for name, found in result["cases"].items():
-        tokens, ratio = found["tokens"], found["ratio"]
+    RESULTS.write_text(json.dumps(before | {rows: found}, indent=1) + "\n", encoding="utf-8")
+    print(f"{rows:18} {'tokens alone':>12} {'shared':>8} {'ratio':>8} {'faster':>8}")
+    for name, summary in found["cases"].items():
+        tokens, ratio = summary["tokens"], summary["ratio"]
         print(
-            f"{name:30} {tokens['alone']:12} {tokens['shared']:8} {ratio['tokens']:8.2f} "
+            f"{name:18} {tokens['alone']:12} {tokens['shared']:8} {ratio['tokens']:8.2f} "
             f"{ratio['median']:8.2f}  ({ratio['low']:.2f} to {ratio['high']:.2f})"
         )
+
+
+def _summary(case: _Case) -> dict[str, Any]:
+    fewer = case.tokens["alone"] / case.tokens["shared"]
+    ratio = {"tokens": fewer, **asdict(spread(case.ratios))}
+    return {"tokens": case.tokens, "seconds": case.seconds, "ratio": ratio}
 
 
 if __name__ == "__main__":
