@@ -103,7 +103,12 @@ class Work:
         return sum(self.linears.values()) + self.head + self.rest
 
 
-def operations(shapes: Shapes, rows: Sequence[tuple[int, int]], adapter: str, rank: int) -> Work:
+def operations(shapes: Shapes, rows: Sequence[tuple[int, int]], adapter: str, rank: int) -> float:
+    """Floating-point operations of forward and backward over some rows; arguments as of `work`."""
+    return work(shapes, rows, adapter, rank).total
+
+
+def work(shapes: Shapes, rows: Sequence[tuple[int, int]], adapter: str, rank: int) -> Work:
     """What must be computed for some rows.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from benchmarks.cases import RANK, WARM_UP_STEPS, Case
-from benchmarks.flops import Shapes, Work, operations
+from benchmarks.flops import Shapes, Work, work
 from benchmarks.launch import Machine, turn
 
 ROOT = Path(__file__).parents[1]
@@ -50,11 +50,11 @@ def measure_limit(shapes: Shapes, how: Machine) -> Rates:
     return json.loads(done.stdout.strip().splitlines()[-1])["gflops"]
 
 
-def limit(work: Work, shapes: Shapes, measured: Sequence[Rates]) -> dict[str, Any]:
-    """The shortest time that `work` could take, in the number type that is fastest here.
+def limit(parts: Work, shapes: Shapes, measured: Sequence[Rates]) -> dict[str, Any]:
+    """The shortest time that `parts` could take, in the number type that is fastest here.
 
     Args:
-        work: Operations of so many rows.
+        parts: Operations of some rows.
         shapes: Of the base.
         measured: What `measure_limit` found, repeat by repeat; the largest rates count.
 
@@ -69,12 +69,12 @@ def limit(work: Work, shapes: Shapes, measured: Sequence[Rates]) -> dict[str, An
     }
     kind = max(best, key=lambda name: max(best[name].values()))
     rates, peak = best[kind], max(best[kind].values())
-    seconds = sum(work.linears[shape] / rates[_name(shape)] for shape in work.linears)
-    seconds += work.head / rates[_name(shapes.head)] + work.rest / peak
+    seconds = sum(parts.linears[shape] / rates[_name(shape)] for shape in parts.linears)
+    seconds += parts.head / rates[_name(shapes.head)] + parts.rest / peak
     return {
         "limit_type": kind,
         "limit_gflops": peak,
-        "limit_seconds": work.total / peak / 1e9,
+        "limit_seconds": parts.total / peak / 1e9,
         "shapes_seconds": seconds / 1e9,
     }
 
@@ -108,10 +108,10 @@ def facts(
     }
     if case.method != "sft" or not limits:
         return found
-    work = operations(shapes, lengths, case.adapter, RANK)
-    least = limit(work, shapes, limits)
+    parts = work(shapes, lengths, case.adapter, RANK)
+    least = limit(parts, shapes, limits)
     return found | {
-        "mflop_per_token": work.total / tokens / 1e6,
+        "mflop_per_token": parts.total / tokens / 1e6,
         "limit_type": least["limit_type"],
         "limit_gflops": least["limit_gflops"],
         "limit_tokens_per_second": tokens / least["limit_seconds"],
