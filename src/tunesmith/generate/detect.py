@@ -17,9 +17,10 @@ from tunesmith.generate.session import Prompt, Session
 KINDS = frozenset(("full_attention", "sliding_attention"))
 """Layers whose whole state is keys and values that the attention function is given."""
 
-CLOSE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 5e-2}
+CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.2}
 """Largest distance between the logits of the two paths, relative to their spread. Mixing up two
-prompts moves logits by about the spread itself; rounding in bf16 by a hundredth of it."""
+prompts moves logits by about the spread itself; rounding in bf16 moved those of the starter by 0.02
+to 0.08 of it on either path, and by more after special tokens, which stand first in a vocabulary."""
 
 WORTH = 128
 """Tokens that a shared prefix must save: it takes a pass over the weights of its own."""
@@ -82,7 +83,7 @@ def _tried(model: PreTrainedModel) -> int | None:
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
     if not getattr(model, "_supports_attention_backend", False) or not KINDS.issuperset(kinds):
         return None
-    ids = [i % config.vocab_size for i in range(8)]
+    ids = [i * config.vocab_size // 9 for i in range(1, 9)]
     one, other = ids[:4], [*ids[:2], ids[5]]
     try:
         session = Session(model, 2, prefix=ids[:2])
