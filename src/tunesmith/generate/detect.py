@@ -19,8 +19,9 @@ KINDS = frozenset(("full_attention", "sliding_attention"))
 
 CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.2}
 """Largest distance between the logits of the two paths, relative to their spread. Mixing up two
-prompts moves logits by about the spread itself; rounding in bf16 moved those of the starter by 0.02
-to 0.08 of it on either path, and by more after special tokens, which stand first in a vocabulary."""
+prompts moves logits by about the spread itself; rounding in bf16 moved those of the starter by
+0.02 to 0.08 of it on either path, and by more after special tokens.
+"""
 
 WORTH = 128
 """Tokens that a shared prefix must save: it takes a pass over the weights of its own."""
