@@ -124,7 +124,7 @@ def operations_per_token(shape: str, length: int, way: str) -> float:
         AutoConfig.for_model(keys.pop("model_type"), **keys).save_pretrained(folder)
         shapes = read_shapes(Path(folder))
     adapter = "full" if way == "full" else "lora"
-    return operations(shapes, [(length, length)], adapter, RANK).total / length
+    return operations(shapes, [(length, length)], adapter, RANK) / length
 
 
 def table(results: list[dict[str, Any]]) -> Table:

@@ -10,6 +10,7 @@ import torch
 
 from tunesmith.errors import CommandError
 from tunesmith.models.base import BaseSource
+from tunesmith.models.kernels import build as kernels
 from tunesmith.recipe import Recipe
 from tunesmith.runs.folder import RunFolder
 
@@ -39,6 +40,7 @@ def describe(recipe: Recipe, base: BaseSource, data: dict[str, str]) -> dict[str
             "system": f"{platform.system()} {platform.machine()}",
             "threads": torch.get_num_threads(),
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "kernels": kernels.describe(),
         },
     }
 
