@@ -116,21 +116,7 @@ def _parts(recipe: Recipe, rows: build.Rows, learner: build.Learner, steps: list
         if isinstance(event, Step):
             steps.append(event)
 
-    return loop.Parts(
-        model=learner.attached.model,
-        loss=build.build_loss(recipe, learner),
-        loader=loader,
-        parameters=list(learner.attached.trained.values()),
-        optimizer=build.build_optimizer(recipe, learner),
-        learning_rate=build.build_rate(recipe, loader.num_steps),
-        clip=recipe.train.clip,
-        seed=recipe.train.seed,
-        device=device(),
-        notice=notice,
-        evaluate=lambda step: False,
-        save=lambda step, must: None,
-        stop=lambda: False,
-    )
+    return build.build_parts(recipe, learner, loader, notice)
 
 
 def _loss(learner: build.Learner, heldout: list) -> float:

@@ -25,6 +25,7 @@ from tunesmith.data.store import PrepareOptions, prepare
 from tunesmith.data.template import Renderer
 from tunesmith.engine import optimizer
 from tunesmith.engine.fit import Trial
+from tunesmith.engine.loop import Parts
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.schedule import LearningRate
 from tunesmith.errors import RecipeError
@@ -36,6 +37,7 @@ from tunesmith.models.load import load
 from tunesmith.models.policy import Policy
 from tunesmith.models.resolve import resolve as find
 from tunesmith.recipe import Recipe
+from tunesmith.runs.events import Event
 
 BEST_TOKENS = 1024
 """Tokens of a forward pass beyond which a CPU gains no speed: three LoRA steps of eight Alpaca rows
@@ -221,3 +223,24 @@ def build_rate(recipe: Recipe, num_steps: int) -> LearningRate:
     """The learning rate of every step."""
     train = recipe.train
     return LearningRate(train.learning_rate, train.schedule, train.warmup, num_steps)
+
+
+def build_parts(
+    recipe: Recipe, learner: Learner, loader: Loader, notice: Callable[[Event], None]
+) -> Parts:
+    """What the loop runs with; it measures, saves and stops only once it is told how."""
+    return Parts(
+        model=learner.attached.model,
+        loss=build_loss(recipe, learner),
+        loader=loader,
+        parameters=list(learner.attached.trained.values()),
+        optimizer=build_optimizer(recipe, learner),
+        learning_rate=build_rate(recipe, loader.num_steps),
+        clip=recipe.train.clip,
+        seed=recipe.train.seed,
+        device=device(),
+        notice=notice,
+        evaluate=lambda step: False,
+        save=lambda step, must: None,
+        stop=lambda: False,
+    )

@@ -80,30 +80,12 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
         notice=watch.notice,
     )
     locked = lock.describe(recipe, base.source, rows.sha256)
-    parts = _parts(recipe, learner, loader, evaluator)
+    parts = build.build_parts(recipe, learner, loader, watch.notice)
+    parts.evaluate = evaluator
     parts.save = _saver(recipe, folder, parts, learner, evaluator, locked)
     start = fingerprints(learner.attached.trained)
     return Session(
         recipe, folder, watch, base, rows, learner, parts, evaluator, locked, measured, start
-    )
-
-
-def _parts(recipe: Recipe, learner: Learner, loader: Loader, evaluator: Evaluator) -> Parts:
-    """What the loop runs with; `save` and `stop` come from whoever knows folder and user."""
-    return Parts(
-        model=learner.attached.model,
-        loss=build.build_loss(recipe, learner),
-        loader=loader,
-        parameters=list(learner.attached.trained.values()),
-        optimizer=build.build_optimizer(recipe, learner),
-        learning_rate=build.build_rate(recipe, loader.num_steps),
-        clip=recipe.train.clip,
-        seed=recipe.train.seed,
-        device=device(),
-        notice=evaluator.notice,
-        evaluate=evaluator,
-        save=lambda step, must: None,
-        stop=lambda: False,
     )
 
 

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 from tunesmith.generate.detect import open_session
 from tunesmith.generate.generate import ask, cut, longest_first
 from tunesmith.generate.loop import Row, answer
-from tunesmith.generate.modes import answering
 from tunesmith.generate.options import GenerateOptions, Sampling
 from tunesmith.generate.sampling import draw, uniforms
+from tunesmith.models.resting import resting
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def answers(
         raise ValueError(f"num_answers: got {num_answers}; expected at least 1")
     asked = ask(model, prompts, options, num_answers)
     if asked:
-        with answering(model):
+        with resting(model):
             session = open_session(model, asked, options)
             answer(session, longest_first(asked), _Draws(sampling), options)
     drawn = [_answer(row, options) for one in asked for row in one.rows]

@@ -7,8 +7,9 @@ from transformers import PreTrainedModel
 
 from tunesmith.generate.detect import open_session
 from tunesmith.generate.loop import Asked, Row, answer
-from tunesmith.generate.modes import answering, check_prompts, max_tokens
+from tunesmith.generate.modes import check_prompts, max_tokens
 from tunesmith.generate.options import GenerateOptions
+from tunesmith.models.resting import resting
 
 
 def generate(
@@ -36,7 +37,7 @@ def generate(
     """
     asked = ask(model, prompts, options)
     if asked:
-        with answering(model):
+        with resting(model):
             answer(open_session(model, asked, options), longest_first(asked), _best, options)
     return [cut(row, options) for one in asked for row in one.rows]
 

@@ -1,24 +1,10 @@
-"""What a model must be, and how long its answers may get, before anything is generated."""
+"""How long prompts and answers may get, before anything is generated."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from torch import nn
 from transformers import PreTrainedModel
 
 from tunesmith.errors import DataError
-
-
-@contextmanager
-def answering(model: nn.Module) -> Iterator[None]:
-    """Dropout off for the time of the block; each module's own mode is put back afterwards."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def max_tokens(model: PreTrainedModel) -> int | None:

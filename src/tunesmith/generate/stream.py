@@ -8,10 +8,10 @@ from transformers import PreTrainedModel
 from tunesmith.generate.detect import open_session
 from tunesmith.generate.generate import ask
 from tunesmith.generate.loop import Asked
-from tunesmith.generate.modes import answering
 from tunesmith.generate.options import GREEDY, GenerateOptions, Sampling
 from tunesmith.generate.sampling import draw, uniforms
 from tunesmith.generate.session import Prompt
+from tunesmith.models.resting import resting
 
 
 def stream(
@@ -46,7 +46,7 @@ def _tokens(
 ) -> Iterator[int]:
     (row,) = asked.rows
     numbers = torch.from_numpy(uniforms(sampling.seed, row.stream, row.room)).to(model.device)
-    with answering(model):
+    with resting(model):
         session = open_session(model, [asked], options)
         logits_1V = session.step([], [Prompt(asked.ids)])
         while True:

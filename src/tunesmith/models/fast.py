@@ -5,8 +5,7 @@ answers; a module takes a fast path only if that path, given the same, answers t
 that turns its positions otherwise, or whose feed-forward layer is built otherwise, keeps its own.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
@@ -19,6 +18,7 @@ from transformers import PreTrainedModel
 from tunesmith.errors import ModelError
 from tunesmith.models import attention, blocks, linear
 from tunesmith.models.attention import Sight
+from tunesmith.models.resting import resting
 
 LENGTHS = (5, 8)
 """Examples of the pack on which paths are compared: long enough that positions matter."""
@@ -80,7 +80,7 @@ def _calls(model: PreTrainedModel) -> list[_Call]:
     ids = torch.arange(sum(LENGTHS), device=model.device)[None] % model.config.vocab_size
     positions = torch.cat([torch.arange(n, device=model.device) for n in LENGTHS])[None]
     try:
-        with _resting(model), attention.watched(model, asked):
+        with resting(model), torch.no_grad(), attention.watched(model, asked):
             decoder(input_ids=ids, position_ids=positions, lengths=LENGTHS, use_cache=False)
     except ModelError:
         return []  # Attention that packs cannot have: batches of this model are padded.
@@ -88,19 +88,6 @@ def _calls(model: PreTrainedModel) -> list[_Call]:
         for hook in hooks:
             hook.remove()
     return found
-
-
-@contextmanager
-def _resting(model: nn.Module) -> Iterator[None]:
-    """No dropout and no gradients for the time of the block."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _agrees(forward: Callable, call: _Call) -> bool:

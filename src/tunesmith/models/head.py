@@ -39,12 +39,7 @@ def loss_sum(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
     Returns:
         () float32. Zero, with a zero gradient, when N is 0.
     """
-    device = hidden_ND.device.type
-    dtype = hidden_ND.dtype
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-    with torch.autocast(device, enabled=False):
-        return _LossSum.apply(hidden_ND.to(dtype), weight_VD, targets_N)
+    return _call(_LossSum, hidden_ND, weight_VD, targets_N)
 
 
 class _LossSum(torch.autograd.Function):
@@ -84,11 +79,18 @@ def token_nll(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor
     Differentiable, each position with its own factor upstream: what methods that weigh or compare
     log-probabilities are made of. Arguments as for `loss_sum`.
     """
+    return _call(_TokenNll, hidden_ND, weight_VD, targets_N)
+
+
+def _call(
+    function: type[torch.autograd.Function], hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor
+) -> Tensor:
+    """Run `function` in the autocast type where that is on, and without autocast inside."""
     device, dtype = hidden_ND.device.type, hidden_ND.dtype
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
     with torch.autocast(device, enabled=False):
-        return _TokenNll.apply(hidden_ND.to(dtype), weight_VD, targets_N)
+        return function.apply(hidden_ND.to(dtype), weight_VD, targets_N)
 
 
 class _TokenNll(torch.autograd.Function):
