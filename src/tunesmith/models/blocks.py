@@ -191,7 +191,7 @@ def _counts_from_one(module: nn.Module) -> bool:
 
 
 def single(layer: nn.Module) -> Forward:
-    """A LoRA layer alone, for modules that are not known as a whole."""
+    """A layer alone: LoRA in modules that are not known as a whole, and the head."""
     projection = Projection([layer])
 
     def forward(self: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

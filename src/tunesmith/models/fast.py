@@ -46,6 +46,9 @@ def lay_over(model: PreTrainedModel) -> dict[str, int]:
         if isinstance(module, LoraLinear) and linear.fits(module):
             module.forward = MethodType(blocks.single(module), module)
             laid["lora"] += 1
+    head = model.get_output_embeddings()
+    if type(head) is nn.Linear:
+        head.forward = MethodType(blocks.single(head), head)
     return laid
 
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from tunesmith.models.kernels.softmax import cross_entropy_
+from tunesmith.models.packed import frozen
+from tunesmith.models.weight import Plain, Weight
 
 CHUNK = 288
 """Most positions whose logits exist at once: 288 x 49,152 bf16 logits are 28 MB. On two Zen 5 cores
@@ -47,16 +49,16 @@ class _LossSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        low = weight.to(hidden.dtype)
         need_hidden, need_weight, _ = ctx.needs_input_grad
+        low = _readable(weight, hidden.dtype)
         d_hidden = torch.empty_like(hidden) if need_hidden else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        for part in _chunks(len(hidden), low):
+        for part in _chunks(len(hidden), weight):
             logits = _logits(hidden[part], low)
             total += cross_entropy_(logits, targets[part], need_hidden or need_weight).sum()
             if d_hidden is not None:
-                torch.mm(logits, low, out=d_hidden[part])
+                d_hidden[part] = low.times_transposed(logits)
             if d_weight is not None:
                 d_weight += logits.t() @ hidden[part]
         ctx.save_for_backward(d_hidden, d_weight)
@@ -98,14 +100,14 @@ class _TokenNll(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        low = weight.to(hidden.dtype)
+        low = _readable(weight, hidden.dtype)
         nll = hidden.new_empty(len(hidden), dtype=torch.float32)
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        for part in _chunks(len(hidden), low):
+        for part in _chunks(len(hidden), weight):
             logits = _logits(hidden[part], low)
             nll[part] = cross_entropy_(logits, targets[part], gradient=d_hidden is not None)
             if d_hidden is not None:
-                torch.mm(logits, low, out=d_hidden[part])
+                d_hidden[part] = low.times_transposed(logits)
         ctx.save_for_backward(d_hidden, hidden, weight, targets)
         return nll
 
@@ -117,9 +119,9 @@ class _TokenNll(torch.autograd.Function):
             d_hidden = d_hidden * factor_N1
         if not ctx.needs_input_grad[1]:
             return d_hidden, None, None
-        low = weight.to(hidden.dtype)
+        low = _readable(weight, hidden.dtype)
         d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
-        for part in _chunks(len(hidden), low):
+        for part in _chunks(len(hidden), weight):
             logits = _logits(hidden[part], low)
             cross_entropy_(logits, targets[part], gradient=True)
             d_weight += logits.t() @ (hidden[part] * factor_N1[part])
@@ -146,12 +148,17 @@ class _Room(threading.local):
 _room = _Room()
 
 
-def _logits(hidden_ND: Tensor, weight_VD: Tensor) -> Tensor:
-    """(N, V) logits; on a CPU they are overwritten by the next call."""
-    if hidden_ND.device.type != "cpu":
-        return hidden_ND @ weight_VD.t()
-    out = _room.matrix(len(hidden_ND), len(weight_VD), hidden_ND.dtype)
-    return torch.mm(hidden_ND, weight_VD.t(), out=out)
+def _readable(weight_VD: Tensor, dtype: torch.dtype) -> Weight:
+    """What the products read of the head, in their type."""
+    return Plain(weight_VD.to(dtype)) if weight_VD.requires_grad else frozen(weight_VD, dtype)
+
+
+def _logits(hidden_ND: Tensor, weight: Weight) -> Tensor:
+    """(N, V) logits; on a CPU they may be overwritten by the next call."""
+    if not isinstance(weight, Plain) or hidden_ND.device.type != "cpu":
+        return weight.times(hidden_ND)
+    out = _room.matrix(len(hidden_ND), len(weight.weight_OI), hidden_ND.dtype)
+    return torch.mm(hidden_ND, weight.weight_OI.t(), out=out)
 
 
 def _chunks(positions: int, weight_VD: Tensor) -> list[slice]:
@@ -173,5 +180,5 @@ def chunk_of(memory_bytes: int, vocabulary: int) -> int:
 @torch.no_grad()
 def log_probabilities(hidden_ND: Tensor, weight_VD: Tensor) -> Tensor:
     """Log softmax(hidden weight^T), (N, V) float32; the caller keeps N small."""
-    logits = (hidden_ND @ weight_VD.to(hidden_ND.dtype).t()).float()
-    return torch.log_softmax(logits, -1)
+    logits = _readable(weight_VD, hidden_ND.dtype).times(hidden_ND)
+    return torch.log_softmax(logits.float(), -1)

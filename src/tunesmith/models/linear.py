@@ -13,7 +13,7 @@ Legend: M rows of input, I inputs, O outputs of all layers, R ranks of all adapt
 
 from collections.abc import Callable, Sequence
 from types import NoneType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
@@ -21,9 +21,12 @@ from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from tunesmith.models.packed import Thin, frozen
 from tunesmith.models.project import Low, Part, project
 from tunesmith.models.quantized import QuantizedLinear
 from tunesmith.models.weight import Plain, Weight, end_to_end
+
+T = TypeVar("T")
 
 
 def fits(layer: nn.Module) -> bool:
@@ -86,7 +89,7 @@ class Projection:
             self._quantized = bases[0].together(bases)
         else:
             self._weight_OI = end_to_end([base.weight for base in bases])
-        self._kept: dict[str, tuple[Any, Tensor]] = {}
+        self._kept: dict[str, tuple[Any, Any]] = {}
 
     def __call__(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Outputs of all layers side by side, (..., O) in `dtype`.
@@ -97,11 +100,12 @@ class Projection:
         """
         parts = self._parts()
         with torch.no_grad():
+            weight = self._weight(parts, dtype)
             low = Low(
-                self._weight(parts, dtype),
+                weight,
                 self._bias(parts, dtype),
-                self._a(parts, dtype),
-                self._b(parts, dtype),
+                self._a(parts, dtype, weight),
+                self._b(parts, dtype, weight),
                 self._length(parts),
                 _magnitude(parts),
             )
@@ -123,10 +127,17 @@ class Projection:
         """The layers' weights end to end."""
         if self._quantized is not None:
             return self._quantized
+        weights = [part.weight for part in parts]
+        if not any(weight.requires_grad for weight in weights) and not self._merged():
+            # A head's own parameter, so that the loss reads the same layout.
+            return frozen(weights[0] if len(weights) == 1 else self._weight_OI, dtype)
         if self._weight_OI.dtype is dtype:
             return Plain(self._weight_OI)
-        weights = [part.weight for part in parts]
         return Plain(self._fresh("weight", dtype, weights, lambda: self._weight_OI.to(dtype)))
+
+    def _merged(self) -> bool:
+        """Whether PEFT has, for a time, added an adapter to the weights, unseen by `_version`."""
+        return any(isinstance(layer, LoraLinear) and layer.merged for layer in self._layers)
 
     def _bias(self, parts: list[Part], dtype: torch.dtype) -> Tensor | None:
         """(O,) the layers' biases end to end, zero for a layer without; None if none has one."""
@@ -136,24 +147,27 @@ class Projection:
         every = [present[0].new_zeros(p.size) if p.bias is None else p.bias for p in parts]
         return self._fresh("bias", dtype, present, lambda: torch.cat(every).to(dtype))
 
-    def _a(self, parts: list[Part], dtype: torch.dtype) -> Tensor | None:
+    def _a(self, parts: list[Part], dtype: torch.dtype, weight: Weight) -> Thin | None:
         """(R, I) the adapters' A, one below the other; None without adapters."""
         present = [part.a for part in parts if part.a is not None]
         if not present:
             return None
-        return self._fresh("a", dtype, present, lambda: torch.cat(present).to(dtype))
+        return self._fresh(
+            "a", dtype, present, lambda: Thin.of(torch.cat(present).to(dtype), weight)
+        )
 
-    def _b(self, parts: list[Part], dtype: torch.dtype) -> Tensor | None:
-        """(O, R) the adapters' s B, each in its own rows and columns, zero elsewhere."""
+    def _b(self, parts: list[Part], dtype: torch.dtype, weight: Weight) -> Thin | None:
+        """(R, O) the adapters' s B transposed, each in its own ranks and outputs, else zero."""
         present = [part for part in parts if part.b is not None]
         if not present:
             return None
 
-        def blocks() -> Tensor:
+        def blocks() -> Thin:
             b_OR = present[0].b.new_zeros(parts[-1].rows.stop, parts[-1].columns.stop)
             for part in present:
                 b_OR[part.rows, part.columns] = part.b * part.scale
-            return b_OR.to(dtype)
+            places = [(part.columns, part.rows) for part in present]
+            return Thin.of(b_OR.to(dtype).t(), weight, places)
 
         return self._fresh("b", dtype, [part.b for part in present], blocks)
 
@@ -168,8 +182,8 @@ class Projection:
         )
 
     def _fresh(
-        self, name: str, dtype: torch.dtype, masters: list[Tensor], make: Callable[[], Tensor]
-    ) -> Tensor:
+        self, name: str, dtype: torch.dtype, masters: list[Tensor], make: Callable[[], T]
+    ) -> T:
         """What `make` gives, kept until one of the masters changes."""
         state = (dtype, _steps.count, [(id(m), m.data_ptr(), m._version) for m in masters])
         kept = self._kept.get(name)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunesmith.models.packed import Thin, times, times_transposed
 from tunesmith.models.weight import Weight
 
 
@@ -65,15 +66,17 @@ class Low:
 
     weight: Weight
     bias_O: Tensor | None
-    a_RI: Tensor | None
-    b_OR: Tensor | None
+    a: Thin | None
+    """(R, I) the A of all layers."""
+    b: Thin | None
+    """(R, O) their s B, transposed; each in its own ranks and outputs."""
     length_O: Tensor | None
     magnitude_O: Tensor | None
 
     @property
     def stretch_O(self) -> Tensor:
         """(O,) what DoRA multiplies each output by."""
-        return (self.magnitude_O / self.length_O).to(self.b_OR.dtype)
+        return (self.magnitude_O / self.length_O).to(self.b.matrix_RN.dtype)
 
 
 def project(x_MI: Tensor, parts: list[Part], low: Low) -> Tensor:
@@ -94,11 +97,13 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_MI: Tensor, parts: list[Part], low: Low, *masters: Tensor) -> Tensor:
         ctx.parts, ctx.low = parts, low
-        y_MO = low.weight.times(x_MI, low.bias_O if low.length_O is None else None)
+        bias_O = low.bias_O if low.length_O is None else None
         xa_MR = plain_MO = None
-        if low.a_RI is not None:
-            xa_MR = x_MI @ low.a_RI.t()
-            y_MO.addmm_(xa_MR, low.b_OR.t())
+        if low.a is None:
+            y_MO = low.weight.times(x_MI, bias_O)
+        else:
+            xa_MR = x_MI @ low.a.matrix_RN.t()
+            y_MO = times(low.weight, x_MI, bias_O, xa_MR, low.b)
         if low.length_O is not None:
             plain_MO, y_MO = y_MO, y_MO * low.stretch_O
             if low.bias_O is not None:
@@ -115,12 +120,15 @@ class _Project(torch.autograd.Function):
         if low.length_O is not None:
             whole.magnitude_O = (d_y_MO * plain_MO).sum(0, dtype=torch.float32) / low.length_O
             d_y_MO = d_y_MO * low.stretch_O
-        d_x = low.weight.times_transposed(d_y_MO) if ctx.needs_input_grad[0] else None
-        if low.a_RI is not None:
-            d_xa_MR = d_y_MO @ low.b_OR
-            whole.a_RI, whole.b_OR = d_xa_MR.t() @ x_MI, d_y_MO.t() @ xa_MR
-            if d_x is not None:
-                d_x.addmm_(d_xa_MR, low.a_RI)
+        d_xa_MR = d_x = None
+        if low.a is not None:
+            d_xa_MR = d_y_MO @ low.b.matrix_RN.t()
+            # Transposed: a product is faster with the many numbers in its columns.
+            whole.a_IR, whole.b_RO = x_MI.t() @ d_xa_MR, xa_MR.t() @ d_y_MO
+        if ctx.needs_input_grad[0] and low.a is not None:
+            d_x = times_transposed(low.weight, d_y_MO, d_xa_MR, low.a)
+        elif ctx.needs_input_grad[0]:
+            d_x = low.weight.times_transposed(d_y_MO)
         if any(part.weight.requires_grad for part in parts):
             whole.weight_OI = d_y_MO.t() @ x_MI
         gradients = [gradient for part in parts for gradient in whole.of(part)]
@@ -133,8 +141,8 @@ class _Gradients:
 
     weight_OI: Tensor | None = None
     bias_O: Tensor | None = None
-    a_RI: Tensor | None = None
-    b_OR: Tensor | None = None
+    a_IR: Tensor | None = None
+    b_RO: Tensor | None = None
     magnitude_O: Tensor | None = None
 
     def of(self, part: Part) -> list[Tensor | None]:
@@ -142,8 +150,8 @@ class _Gradients:
         cuts: tuple[tuple[Tensor | None, Callable[[], Tensor]], ...] = (
             (part.weight, lambda: self.weight_OI[part.rows]),
             (part.bias, lambda: self.bias_O[part.rows]),
-            (part.a, lambda: self.a_RI[part.columns]),
-            (part.b, lambda: self.b_OR[part.rows, part.columns].to(part.b.dtype) * part.scale),
+            (part.a, lambda: self.a_IR[:, part.columns].t()),
+            (part.b, lambda: self.b_RO[part.columns, part.rows].t().to(part.b.dtype) * part.scale),
             (part.magnitude, lambda: self.magnitude_O[part.rows]),
         )
         return [

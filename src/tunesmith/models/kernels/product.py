@@ -1,0 +1,109 @@
+"""Products with a frozen matrix laid out beforehand, and a product of low rank in the same sums.
+
+oneDNN lays a matrix out anew in each call, which takes a tenth to a quarter of a product of some
+hundred rows, and compiles code for each number of rows that it has not met, which ragged batches
+bring all the time. This needs neither.
+
+Legend: M rows, K numbers that are summed over, N columns, R ranks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tunesmith.models.kernels import build
+
+PANEL = 64
+"""Columns that lie together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """A matrix (K, N) laid out for `product`.
+
+    Attributes:
+        panels: (panels, K / 2, 64) int32, pairs of bf16; see product.c.
+        columns: N.
+        ranges: (panels, 2) int64, the pairs of K of each panel that are not zero.
+    """
+
+    panels: Tensor
+    columns: int
+    ranges: Tensor
+
+
+@cache
+def available() -> bool:
+    """Whether the kernel is here and the best there is: tiles of Intel's AMX are faster still."""
+    if not hasattr(build.library(), "product_bf16"):
+        return False
+    return "amx_bf16" not in Path("/proc/cpuinfo").read_text()
+
+
+def can_lay(b_KN: Tensor) -> bool:
+    """Whether a matrix can be laid out: bf16 on the CPU, with whole pairs to sum over."""
+    return (
+        available()
+        and b_KN.dtype is torch.bfloat16
+        and b_KN.device.type == "cpu"
+        and b_KN.shape[0] % 2 == 0
+        and b_KN.numel() > 0
+    )
+
+
+def lay(b_KN: Tensor, blocks: Sequence[tuple[slice, slice]] = ()) -> Laid:
+    """Lay out a matrix that `can_lay`.
+
+    Args:
+        b_KN: (K, N) bf16 with any strides.
+        blocks: Rows and columns of the only parts that are not zero; without any, all of it.
+    """
+    inner, columns = b_KN.shape
+    num_panels = -(-columns // PANEL)
+    panels = torch.empty(num_panels, inner // 2, PANEL, dtype=torch.int32)
+    build.call("lay", b_KN.dtype, b_KN, panels, inner, columns, *b_KN.stride())
+    return Laid(panels, columns, _ranges(inner, num_panels, blocks))
+
+
+def product(
+    x_MK: Tensor,
+    b: Laid,
+    bias_N: Tensor | None = None,
+    thin: tuple[Tensor, Laid] | None = None,
+) -> Tensor:
+    """X B + bias + T C, (M, N) bf16; sums in fp32, rounded once.
+
+    Args:
+        x_MK: (M, K) bf16.
+        b: Of (K, N).
+        bias_N: (N,) bf16.
+        thin: T (M, R) bf16, and C of (R, N).
+    """
+    y_MN = x_MK.new_empty(len(x_MK), b.columns)
+    t_MR, c = (None, None) if thin is None else (thin[0].contiguous(), thin[1])
+    build.call(
+        "product",
+        x_MK.dtype,
+        *(x_MK.contiguous(), b.panels, bias_N, t_MR, c and c.panels, c and c.ranges, y_MN),
+        *(*x_MK.shape, 0 if t_MR is None else t_MR.shape[1], b.columns),
+    )
+    return y_MN
+
+
+def _ranges(inner: int, num_panels: int, blocks: Sequence[tuple[slice, slice]]) -> Tensor:
+    """(panels, 2) int64; the union, for a panel that parts share."""
+    if not blocks:
+        return torch.tensor([[0, inner // 2]] * num_panels)
+    ranges = []
+    for start in range(0, num_panels * PANEL, PANEL):
+        seen = [
+            rows for rows, columns in blocks
+            if columns.start < start + PANEL and columns.stop > start and rows.stop > rows.start
+        ]  # fmt: skip
+        first = min((rows.start // 2 for rows in seen), default=0)
+        ranges.append([first, max((-(-rows.stop // 2) for rows in seen), default=first)])
+    return torch.tensor(ranges)
