@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunesmith.models.kernels.product import product
 from tunesmith.models.kernels.softmax import cross_entropy_
-from tunesmith.models.packed import frozen
-from tunesmith.models.weight import Plain, Weight
+from tunesmith.models.packed import Packed, frozen
+from tunesmith.models.weight import Plain
 
 CHUNK = 288
 """Most positions whose logits exist at once: 288 x 49,152 bf16 logits are 28 MB. On two Zen 5 cores
@@ -148,15 +149,19 @@ class _Room(threading.local):
 _room = _Room()
 
 
-def _readable(weight_VD: Tensor, dtype: torch.dtype) -> Weight:
+def _readable(weight_VD: Tensor, dtype: torch.dtype) -> Plain | Packed:
     """What the products read of the head, in their type."""
     return Plain(weight_VD.to(dtype)) if weight_VD.requires_grad else frozen(weight_VD, dtype)
 
 
-def _logits(hidden_ND: Tensor, weight: Weight) -> Tensor:
-    """(N, V) logits; on a CPU they may be overwritten by the next call."""
-    if not isinstance(weight, Plain) or hidden_ND.device.type != "cpu":
+def _logits(hidden_ND: Tensor, weight: Plain | Packed) -> Tensor:
+    """(N, V) logits; on a CPU they are overwritten by the next call."""
+    if hidden_ND.device.type != "cpu":
         return weight.times(hidden_ND)
+    if isinstance(weight, Packed):
+        laid = weight.by_inputs
+        out = _room.matrix(len(hidden_ND), laid.columns, hidden_ND.dtype)
+        return product(hidden_ND, laid, out_MN=out)
     out = _room.matrix(len(hidden_ND), len(weight.weight_OI), hidden_ND.dtype)
     return torch.mm(hidden_ND, weight.weight_OI.t(), out=out)
 

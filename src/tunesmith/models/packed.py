@@ -72,7 +72,7 @@ def times_transposed(weight: Weight, y_MO: Tensor, t_MR: Tensor, thin: Thin) -> 
     return weight.times_transposed(y_MO).addmm_(t_MR, thin.matrix_RN)
 
 
-def frozen(weight_OI: Tensor, dtype: torch.dtype) -> Weight:
+def frozen(weight_OI: Tensor, dtype: torch.dtype) -> Plain | Packed:
     """What products in `dtype` read of a weight that is not trained; made once and kept with it.
 
     Args:
@@ -86,10 +86,10 @@ def frozen(weight_OI: Tensor, dtype: torch.dtype) -> Weight:
     return kept[1]
 
 
-_kept: WeakTensorKeyDictionary[tuple[Hashable, Weight]] = WeakTensorKeyDictionary()
+_kept: WeakTensorKeyDictionary[tuple[Hashable, Plain | Packed]] = WeakTensorKeyDictionary()
 
 
-def _made(weight_OI: Tensor, dtype: torch.dtype) -> Weight:
+def _made(weight_OI: Tensor, dtype: torch.dtype) -> Plain | Packed:
     low_OI = weight_OI.to(dtype)
     if can_lay(low_OI) and can_lay(low_OI.t()) and _plenty(2 * low_OI.nbytes):
         return Packed(lay(low_OI.t()), lay(low_OI))

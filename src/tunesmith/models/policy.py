@@ -159,12 +159,13 @@ class Policy:
 def _head_is_plain(model: PreTrainedModel) -> bool:
     """Whether logits are hidden times weight and nothing more.
 
-    Some models cap or scale their logits, or add a bias; running both ways on a few tokens finds
-    out without knowing any model's name.
+    Some models cap or scale their logits, or have a bias or an adapter on the head; running both
+    ways on a few tokens finds out without knowing any model's name.
     """
-    weight = model.get_output_embeddings().weight
-    ids = torch.arange(8, device=weight.device)[None] % weight.shape[0]
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or head.bias is not None:
+        return False
+    ids = torch.arange(8, device=head.weight.device)[None] % head.weight.shape[0]
     hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     expected = model(input_ids=ids, use_cache=False).logits.float()
-    logits = (hidden.to(weight.dtype) @ weight.t()).float()
-    return torch.allclose(logits, expected, rtol=1e-3, atol=1e-3)
+    return torch.allclose(head.forward(hidden).float(), expected, rtol=1e-3, atol=1e-3)

@@ -74,6 +74,7 @@ def product(
     b: Laid,
     bias_N: Tensor | None = None,
     thin: tuple[Tensor, Laid] | None = None,
+    out_MN: Tensor | None = None,
 ) -> Tensor:
     """X B + bias + T C, (M, N) bf16; sums in fp32, rounded once.
 
@@ -82,8 +83,9 @@ def product(
         b: Of (K, N).
         bias_N: (N,) bf16.
         thin: T (M, R) bf16, and C of (R, N).
+        out_MN: Contiguous memory for the result; new where it is None.
     """
-    y_MN = x_MK.new_empty(len(x_MK), b.columns)
+    y_MN = x_MK.new_empty(len(x_MK), b.columns) if out_MN is None else out_MN
     t_MR, c = (None, None) if thin is None else (thin[0].contiguous(), thin[1])
     build.call(
         "product",
