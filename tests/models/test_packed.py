@@ -65,6 +65,35 @@ def test_blocks_leave_out_only_what_is_zero():
 
 
 @needs_kernel
+@pytest.mark.parametrize("columns", [2, 16, 48])
+def test_narrow_panels_give_the_same(columns):
+    x, b = _random(101, 320), _random(320, columns, seed=1)
+    wide, narrow = kernel.lay(b), kernel.lay(b, narrow=True)
+    assert torch.equal(kernel.product(x, narrow), kernel.product(x, wide))
+
+
+@needs_kernel
+def test_outer_by_hand():
+    t = torch.tensor([[1.0, 2.0], [0.0, 1.0], [3.0, 0.0]], dtype=torch.bfloat16)
+    x = torch.tensor([[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]], dtype=torch.bfloat16)
+    assert kernel.outer(t, x).tolist() == [[13.0, 130.0], [4.0, 40.0]]
+
+
+@needs_kernel
+@pytest.mark.parametrize("rows", [1, 2, 63, 200])
+@pytest.mark.parametrize(
+    "blocks", [(), [(slice(0, 8), slice(0, 70)), (slice(8, 24), slice(70, 99))]]
+)
+def test_outer_is_the_exact_sum(rows, blocks):
+    t, x = _random(rows, 24), _random(rows, 99, seed=1)
+    got, exact = kernel.outer(t, x, blocks).double(), t.double().t() @ x.double()
+    for ranks, columns in blocks or [(slice(None), slice(None))]:
+        torch.testing.assert_close(
+            got[ranks, columns], exact[ranks, columns], rtol=1e-5, atol=1e-5 * rows
+        )
+
+
+@needs_kernel
 def test_bits_do_not_depend_on_threads_or_rows():
     x, b = _random(200, 3000), kernel.lay(_random(3000, 130, seed=1))
     whole = kernel.product(x, b)
@@ -89,9 +118,16 @@ def test_a_frozen_weight_is_laid_out_once_and_anew_when_it_changes():
     torch.testing.assert_close(frozen(weight, torch.bfloat16).times(x), x @ weight.t())
 
 
-def test_without_memory_to_spare_a_weight_stays_as_it_is(monkeypatch):
+@needs_kernel
+def test_bits_do_not_depend_on_free_memory(monkeypatch):
+    weight, x, y = _random(130, 70), _random(9, 70, seed=1), _random(9, 130, seed=2)
+    kept = frozen(weight, torch.bfloat16)
     monkeypatch.setattr(packed, "FREE", 1.0)
-    assert isinstance(frozen(_random(32, 16), torch.bfloat16), Plain)
+    scarce = frozen(weight.clone(), torch.bfloat16)
+    assert kept.kept is not None
+    assert scarce.kept is None
+    assert torch.equal(kept.times(x), scarce.times(x))
+    assert torch.equal(kept.times_transposed(y), scarce.times_transposed(y))
 
 
 @pytest.mark.parametrize("shape", [(32, 15), (31, 16)])

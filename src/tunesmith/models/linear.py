@@ -21,9 +21,10 @@ from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tunesmith.models.packed import Thin, frozen
+from tunesmith.models.packed import frozen
 from tunesmith.models.project import Low, Part, project
 from tunesmith.models.quantized import QuantizedLinear
+from tunesmith.models.thin import Thin
 from tunesmith.models.weight import Plain, Weight, end_to_end
 
 T = TypeVar("T")

@@ -1,9 +1,9 @@
-"""What products read of weights that are not trained: laid out once, where memory is plenty.
+"""What products read of weights that are not trained: layouts, kept where memory is plenty.
 
-Legend: M rows, I inputs, O outputs, R ranks, N columns.
+Legend: M rows, I inputs, O outputs.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import psutil
@@ -12,42 +12,36 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from tunesmith.models.kernels.product import Laid, can_lay, lay, product
-from tunesmith.models.weight import Plain, Weight
+from tunesmith.models.weight import Plain
 
 FREE = 0.25
-"""Share of the machine's memory that stays free. Two layouts take twice the memory of the weight,
-which stays as it is for whatever else reads it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Thin:
-    """The second matrix of a product of low rank.
-
-    Attributes:
-        matrix_RN: (R, N), in the type of the computation.
-        laid: The same, laid out; None where it cannot be, or nobody would read it.
-    """
-
-    matrix_RN: Tensor
-    laid: Laid | None
-
-    @classmethod
-    def of(
-        cls, matrix_RN: Tensor, beside: Weight, blocks: Sequence[tuple[slice, slice]] = ()
-    ) -> "Thin":
-        """For products that are added to those of `beside`; `blocks` are all that is not zero."""
-        wanted = isinstance(beside, Packed) and can_lay(matrix_RN)
-        return cls(matrix_RN, lay(matrix_RN, blocks) if wanted else None)
+"""Share of the machine's memory that stays free. Only beside it is a weight laid out for good: two
+layouts take twice its memory, and it stays too, for whatever else reads it. Otherwise it is laid
+out in each call, which makes a step a fifth slower. The bits are the same: how much memory is free
+is no part of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A frozen bf16 weight, laid out for both directions."""
+    """A frozen bf16 weight whose products read layouts of it.
 
-    by_inputs: Laid
-    """W^T, (I, O)."""
-    by_outputs: Laid
-    """W, (O, I)."""
+    Attributes:
+        weight_OI: The weight.
+        kept: W^T and W laid out, where that is kept.
+    """
+
+    weight_OI: Tensor
+    kept: tuple[Laid, Laid] | None
+
+    @property
+    def by_inputs(self) -> Laid:
+        """W^T, (I, O)."""
+        return lay(self.weight_OI.t()) if self.kept is None else self.kept[0]
+
+    @property
+    def by_outputs(self) -> Laid:
+        """W, (O, I)."""
+        return lay(self.weight_OI) if self.kept is None else self.kept[1]
 
     def times(self, x_MI: Tensor, bias_O: Tensor | None = None) -> Tensor:
         """X W^T + b, (M, O)."""
@@ -56,20 +50,6 @@ class Packed:
     def times_transposed(self, y_MO: Tensor) -> Tensor:
         """Y W, (M, I)."""
         return product(y_MO, self.by_outputs)
-
-
-def times(weight: Weight, x_MI: Tensor, bias_O: Tensor | None, t_MR: Tensor, thin: Thin) -> Tensor:
-    """X W^T + b + T C, (M, O), with C the (R, O) of `thin`."""
-    if isinstance(weight, Packed) and thin.laid is not None:
-        return product(x_MI, weight.by_inputs, bias_O, (t_MR, thin.laid))
-    return weight.times(x_MI, bias_O).addmm_(t_MR, thin.matrix_RN)
-
-
-def times_transposed(weight: Weight, y_MO: Tensor, t_MR: Tensor, thin: Thin) -> Tensor:
-    """Y W + T C, (M, I), with C the (R, I) of `thin`."""
-    if isinstance(weight, Packed) and thin.laid is not None:
-        return product(y_MO, weight.by_outputs, None, (t_MR, thin.laid))
-    return weight.times_transposed(y_MO).addmm_(t_MR, thin.matrix_RN)
 
 
 def frozen(weight_OI: Tensor, dtype: torch.dtype) -> Plain | Packed:
@@ -91,9 +71,10 @@ _kept: WeakTensorKeyDictionary[tuple[Hashable, Plain | Packed]] = WeakTensorKeyD
 
 def _made(weight_OI: Tensor, dtype: torch.dtype) -> Plain | Packed:
     low_OI = weight_OI.to(dtype)
-    if can_lay(low_OI) and can_lay(low_OI.t()) and _plenty(2 * low_OI.nbytes):
-        return Packed(lay(low_OI.t()), lay(low_OI))
-    return Plain(low_OI)
+    if not (can_lay(low_OI) and can_lay(low_OI.t())):
+        return Plain(low_OI)
+    kept = (lay(low_OI.t()), lay(low_OI)) if _plenty(2 * low_OI.nbytes) else None
+    return Packed(low_OI, kept)
 
 
 def _plenty(num_bytes: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tunesmith.models.packed import Thin, times, times_transposed
+from tunesmith.models.thin import Thin, times, times_transposed
 from tunesmith.models.weight import Weight
 
 
@@ -102,7 +102,7 @@ class _Project(torch.autograd.Function):
         if low.a is None:
             y_MO = low.weight.times(x_MI, bias_O)
         else:
-            xa_MR = x_MI @ low.a.matrix_RN.t()
+            xa_MR = low.a.narrowed(x_MI)
             y_MO = times(low.weight, x_MI, bias_O, xa_MR, low.b)
         if low.length_O is not None:
             plain_MO, y_MO = y_MO, y_MO * low.stretch_O
@@ -122,9 +122,8 @@ class _Project(torch.autograd.Function):
             d_y_MO = d_y_MO * low.stretch_O
         d_xa_MR = d_x = None
         if low.a is not None:
-            d_xa_MR = d_y_MO @ low.b.matrix_RN.t()
-            # Transposed: a product is faster with the many numbers in its columns.
-            whole.a_IR, whole.b_RO = x_MI.t() @ d_xa_MR, xa_MR.t() @ d_y_MO
+            d_xa_MR = low.b.narrowed(d_y_MO)
+            whole.a_RI, whole.b_RO = low.a.gradient(d_xa_MR, x_MI), low.b.gradient(xa_MR, d_y_MO)
         if ctx.needs_input_grad[0] and low.a is not None:
             d_x = times_transposed(low.weight, d_y_MO, d_xa_MR, low.a)
         elif ctx.needs_input_grad[0]:
@@ -141,7 +140,7 @@ class _Gradients:
 
     weight_OI: Tensor | None = None
     bias_O: Tensor | None = None
-    a_IR: Tensor | None = None
+    a_RI: Tensor | None = None
     b_RO: Tensor | None = None
     magnitude_O: Tensor | None = None
 
@@ -150,7 +149,7 @@ class _Gradients:
         cuts: tuple[tuple[Tensor | None, Callable[[], Tensor]], ...] = (
             (part.weight, lambda: self.weight_OI[part.rows]),
             (part.bias, lambda: self.bias_O[part.rows]),
-            (part.a, lambda: self.a_IR[:, part.columns].t()),
+            (part.a, lambda: self.a_RI[part.columns]),
             (part.b, lambda: self.b_RO[part.columns, part.rows].t().to(part.b.dtype) * part.scale),
             (part.magnitude, lambda: self.magnitude_O[part.rows]),
         )

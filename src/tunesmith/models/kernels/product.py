@@ -17,8 +17,12 @@ from torch import Tensor
 
 from tunesmith.models.kernels import build
 
-PANEL = 64
-"""Columns that lie together."""
+VECTOR = 16
+"""Columns that are summed at once."""
+WIDE = 4
+"""Vectors of a panel, where there are columns enough; else one."""
+Blocks = Sequence[tuple[slice, slice]]
+"""Rows and columns of the only parts of a matrix that are not zero; none stands for all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +30,15 @@ class Laid:
     """A matrix (K, N) laid out for `product`.
 
     Attributes:
-        panels: (panels, K / 2, 64) int32, pairs of bf16; see product.c.
+        panels: (panels, K / 2, columns of a panel) int32, pairs of bf16; see product.c.
         columns: N.
+        vectors: 16 columns each, of a panel: 1 or 4.
         ranges: (panels, 2) int64, the pairs of K of each panel that are not zero.
     """
 
     panels: Tensor
     columns: int
+    vectors: int
     ranges: Tensor
 
 
@@ -55,18 +61,20 @@ def can_lay(b_KN: Tensor) -> bool:
     )
 
 
-def lay(b_KN: Tensor, blocks: Sequence[tuple[slice, slice]] = ()) -> Laid:
+def lay(b_KN: Tensor, blocks: Blocks = (), narrow: bool = False) -> Laid:
     """Lay out a matrix that `can_lay`.
 
     Args:
         b_KN: (K, N) bf16 with any strides.
-        blocks: Rows and columns of the only parts that are not zero; without any, all of it.
+        blocks: All that is not zero.
+        narrow: Whether N is a few dozen, so that panels are narrow; not for what is added.
     """
     inner, columns = b_KN.shape
-    num_panels = -(-columns // PANEL)
-    panels = torch.empty(num_panels, inner // 2, PANEL, dtype=torch.int32)
-    build.call("lay", b_KN.dtype, b_KN, panels, inner, columns, *b_KN.stride())
-    return Laid(panels, columns, _ranges(inner, num_panels, blocks))
+    vectors = 1 if narrow else WIDE
+    num_panels = -(-columns // (vectors * VECTOR))
+    panels = torch.empty(num_panels, inner // 2, vectors * VECTOR, dtype=torch.int32)
+    build.call("lay", b_KN.dtype, b_KN, panels, inner, columns, *b_KN.stride(), vectors)
+    return Laid(panels, columns, vectors, _ranges(inner, num_panels, vectors * VECTOR, blocks))
 
 
 def product(
@@ -87,25 +95,46 @@ def product(
     """
     y_MN = x_MK.new_empty(len(x_MK), b.columns) if out_MN is None else out_MN
     t_MR, c = (None, None) if thin is None else (thin[0].contiguous(), thin[1])
-    build.call(
-        "product",
-        x_MK.dtype,
-        *(x_MK.contiguous(), b.panels, bias_N, t_MR, c and c.panels, c and c.ranges, y_MN),
-        *(*x_MK.shape, 0 if t_MR is None else t_MR.shape[1], b.columns),
-    )
+    tensors = (x_MK.contiguous(), b.panels, b.ranges, bias_N, t_MR, c and c.panels, c and c.ranges)
+    rank = 0 if t_MR is None else t_MR.shape[1]
+    build.call("product", x_MK.dtype, *tensors, y_MN, *x_MK.shape, rank, b.columns, b.vectors)
     return y_MN
 
 
-def _ranges(inner: int, num_panels: int, blocks: Sequence[tuple[slice, slice]]) -> Tensor:
+def outer(t_MR: Tensor, x_MN: Tensor, blocks: Blocks = ()) -> Tensor:
+    """T^T X, (R, N) float32, of few ranks: a sum over rows.
+
+    Args:
+        t_MR: (M, R) bf16.
+        x_MN: (M, N) bf16.
+        blocks: Ranks and columns that are wanted, no column twice; the rest of the result means
+            nothing.
+    """
+    (rows, ranks), columns = t_MR.shape, x_MN.shape[1]
+    pieces = [
+        (first, wanted.start, wanted.stop)
+        for some, wanted in blocks or [(slice(0, ranks), slice(0, columns))]
+        for first in range(some.start, some.stop, VECTOR)
+    ]
+    y_RN = x_MN.new_empty(ranks, columns, dtype=torch.float32)
+    room = torch.empty(len(pieces) * -(-rows // 2) * VECTOR, dtype=torch.int32)
+    lists = [torch.tensor(numbers) for numbers in zip(*pieces, strict=True)]
+    tensors = (t_MR.contiguous(), x_MN.contiguous(), y_RN, room, *lists)
+    build.call("outer", x_MN.dtype, *tensors, len(pieces), rows, ranks, columns)
+    return y_RN
+
+
+def _ranges(inner: int, num_panels: int, width: int, blocks: Blocks) -> Tensor:
     """(panels, 2) int64; the union, for a panel that parts share."""
     if not blocks:
         return torch.tensor([[0, inner // 2]] * num_panels)
     ranges = []
-    for start in range(0, num_panels * PANEL, PANEL):
+    for start in range(0, num_panels * width, width):
         seen = [
-            rows for rows, columns in blocks
-            if columns.start < start + PANEL and columns.stop > start and rows.stop > rows.start
-        ]  # fmt: skip
+            rows
+            for rows, columns in blocks
+            if columns.start < start + width and columns.stop > start and rows.stop > rows.start
+        ]
         first = min((rows.start // 2 for rows in seen), default=0)
         ranges.append([first, max((-(-rows.stop // 2) for rows in seen), default=first)])
     return torch.tensor(ranges)
