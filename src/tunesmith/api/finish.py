@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from tunesmith.api.export import describe_artefact
 from tunesmith.api.report import assemble, samples
 from tunesmith.api.session import Session
 from tunesmith.checkpoint.verify import verify
@@ -119,5 +120,7 @@ def _leave(
     report = assemble(session, step, artefact, certificate, outcome)
     write_json(session.folder.samples, samples(session, step))
     write_json(session.folder.report_json, report)
+    if artefact is not None:
+        describe_artefact(session.folder, artefact.path)
     write_pages(session.folder)
     return report

@@ -178,6 +178,11 @@ def _data(session: Session) -> dict[str, Any]:
         "system": common_system(session.recipe.data.train_sources),
         "shapes": {path: shape for part in parts for path, shape in part.shapes.items()},
         "sha256": session.rows.sha256,
+        "rows_by_file": {
+            file.path: rows
+            for prepared in [session.rows.train] + ([session.rows.heldout] if heldout else [])
+            for file, rows in zip(prepared.files, prepared.rows_per_file, strict=True)
+        },
         "bad_rows": [
             {"file": file, "row": row, "problem": text}
             for file, row, text in session.rows.train.problems

@@ -1,7 +1,6 @@
 """A run, seen from Python; and the verbs that work on one."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,22 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.api.answer import Messages, Speaker, open_speaker
-from tunesmith.api.resolve import weights_dtype
-from tunesmith.config.yaml_file import read_yaml
+from tunesmith.api.export import export_run
 from tunesmith.errors import CommandError
-from tunesmith.export.merge import merge, require_free
-from tunesmith.export.reload import Holding
-from tunesmith.models.quantize import NONE
-from tunesmith.recipe import from_dict
 from tunesmith.runs.folder import RunFolder
-
-PROMPTS = (
-    "What is the capital of France?",
-    "Write one sentence about the sea.",
-    "List three colours.",
-    "What is 12 plus 30?",
-)
-"""Asked of adapter and merged model when the run has no rows of its own to show."""
 
 
 @dataclass(frozen=True)
@@ -83,59 +69,36 @@ class Run:
         """
         return _answer(self.speaker, prompts, max_new_tokens)
 
-    def export(self, to: str = "merged", path: str | Path | None = None) -> Path:
+    def export(
+        self, to: str = "merged", path: str | Path | None = None, stored: str | None = None
+    ) -> Path:
         """Write weights for another program.
 
         Args:
-            to: `merged`, a whole model in safetensors; or `adapter`, PEFT's format.
+            to: `merged`, a whole model in safetensors; `adapter`, PEFT's format; `gguf`, one file
+                for llama.cpp; or `ollama`, that file with a Modelfile.
             path: New or empty folder; `export-<to>` in the run folder when left out.
+            stored: `f32`, `f16`, `bf16` or, for GGUF, `q8_0`; left out, the usual one of the form.
 
         Returns:
-            The folder. A merged one holds `certificate.json`: it answered as the adapter does.
+            The folder. It holds `certificate.json`: how far it is from the trained model.
 
         Raises:
             CommandError: An unknown format, a folder in use, or nothing to export.
+            ModelError: A model or tokenizer that the format cannot hold.
+            RunError: The export answers otherwise; nothing is left of it.
         """
-        if to not in ("merged", "adapter"):
-            raise CommandError("--to", got=repr(to), expected="merged or adapter")
-        target = Path(path) if path else self.path / f"export-{to}"
-        source = self.folder.adapter if self.folder.adapter.is_dir() else self.folder.model
-        if not source.is_dir():
-            raise CommandError(
-                str(self.path),
-                got="a run that has exported nothing",
-                expected="a run that succeeded",
-                hint=f"tunesmith resume {self.path}",
-            )
-        if to == "merged" and source == self.folder.adapter:
-            merge(source, target, self._prompts(), self._quantized())
-            return target
-        if to == "adapter" and source == self.folder.model:
-            raise CommandError("--to", got="adapter", expected="merged, for a full fine-tuning")
-        require_free(target)
-        shutil.copytree(source, target, dirs_exist_ok=True)
-        return target
-
-    def _quantized(self) -> Holding | None:
-        """How the base was quantised in training; None if it was not."""
-        recipe = from_dict(read_yaml(self.folder.recipe), str(self.folder.recipe))
-        if recipe.model.quantize == NONE:
-            return None
-        return Holding(weights_dtype(recipe), recipe.model.quantize)
-
-    def _prompts(self) -> list[list[int]]:
-        """Token ids of held-out prompts, or of a few general questions."""
-        rows = json.loads(self.folder.samples.read_text()) if self.folder.samples.is_file() else []
-        asked = [row["prompt"] for row in rows] or list(PROMPTS)
-        opening = self.speaker.opening()
-        return [
-            self.speaker.ids([*opening, {"role": "user", "content": text}]) for text in asked[:4]
-        ]
+        return export_run(self.folder, to, path, stored)
 
 
-def export(run: str | Path, to: str = "merged", path: str | Path | None = None) -> Path:
+def export(
+    run: str | Path,
+    to: str = "merged",
+    path: str | Path | None = None,
+    stored: str | None = None,
+) -> Path:
     """`Run.export` of the run in a folder."""
-    return Run.open(run).export(to, path)
+    return Run.open(run).export(to, path, stored)
 
 
 def generate(

@@ -5,52 +5,93 @@ like with like. How far the same adapter is from that over the base as published
 it decides nothing, since nobody trained or measured that model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from tunesmith.export import stranger
-from tunesmith.export.reload import Holding, answer
+from tunesmith.export.asked import Asked, Reply, continued, of_model
+from tunesmith.export.differ import Difference, differ
+from tunesmith.export.ollama import Parity
+from tunesmith.export.reload import TRANSFORMERS, Holding, tokenizer_of
+from tunesmith.export.tolerance import AS_TRAINED, Tolerance
 from tunesmith.models import fast
 from tunesmith.models.quantize import NONE, kind_of
 
 NUM_TOKENS = 16
 """Greedy tokens compared after each prompt."""
-TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.05}
-"""Largest difference between logits. Both sides run the same code on the same numbers, so what is
-measured is 0; the room is for another number of threads."""
+
+OVER_WIDE_BASE = "over the base as published"
+"""Name in `Certificate.also` of the adapter over the base that has not been quantised."""
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """How far two models answer alike."""
+class HeldoutLoss:
+    """Loss of the trained model and of the export on the same held-out rows, nats per token."""
 
-    max_logit_difference: float
-    equal_greedy_tokens: float
-    """Share of the greedy tokens that are equal."""
+    rows: int
+    tokens: int
+    trained: float
+    exported: float
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What the comparison found."""
+    """What the comparison found; the figures are those of `differ.Difference`.
+
+    Attributes:
+        ok: Whether all of them are within the tolerance, and texts give the same ids.
+        tolerance: Largest difference of two logits that is accepted; None where others decide.
+        prompts: How many prompts were compared.
+        also: Comparisons that are told and decide nothing, by what was compared.
+        positions: How many positions of prompts and answers were compared.
+        limits: Everything that decides, with the values accepted.
+        reader: The program that read the export in the other process.
+        heldout_loss: None without held-out rows.
+        texts: How many texts were turned into ids by both tokenizers.
+        unequal_texts: For how many the ids differ.
+        template: How a template written anew compares with that of training; None where the
+            export has that itself.
+    """
 
     ok: bool
     max_logit_difference: float
-    tolerance: float
+    tolerance: float | None
     equal_greedy_tokens: float
-    """Share of the greedy tokens that are equal."""
     prompts: int
     also: dict[str, Difference] = field(default_factory=dict)
-    """Comparisons that are told and decide nothing, by what was compared."""
+    mean_kl: float = 0.0
+    worst_kl: float = 0.0
+    relative_difference: float = 0.0
+    positions: int = 0
+    limits: dict[str, float] = field(default_factory=dict)
+    reader: str = TRANSFORMERS
+    heldout_loss: HeldoutLoss | None = None
+    texts: int = 0
+    unequal_texts: int = 0
+    template: Parity | None = None
+
+    def faults(self) -> list[str]:
+        """What is over its limit, as `figure value (limit)`."""
+        found = [
+            f"{name} {getattr(self, name):.3g} (limit {limit:g})"
+            for name, limit in self.limits.items()
+            if not within(name, getattr(self, name), limit)
+        ]
+        if self.unequal_texts:
+            found.append(f"{self.unequal_texts} of {self.texts} texts with other token ids")
+        return found
 
 
-OVER_WIDE_BASE = "over the base as published"
-"""Name in `Certificate.also` of the adapter over the base that has not been quantised."""
+def within(name: str, value: float, limit: float) -> bool:
+    """Whether a figure keeps its limit; NaN keeps none."""
+    return value >= limit if name == "equal_greedy_tokens" else value <= limit
 
 
 def certify(model: PreTrainedModel, folder: Path, prompts: list[list[int]]) -> Certificate:
@@ -66,33 +107,53 @@ def certify(model: PreTrainedModel, folder: Path, prompts: list[list[int]]) -> C
     """
     held = Holding(model.dtype, kind_of(model))
     with _plain(model):
-        expected = answer(model, prompts, NUM_TOKENS)
-    got = stranger.ask(folder, prompts, NUM_TOKENS, held, model.device)
-    made = compare(expected, got, TOLERANCES.get(held.dtype, TOLERANCES[torch.bfloat16]))
+        asked = Asked(continued(model, prompts, NUM_TOKENS), NUM_TOKENS)
+        expected = of_model(model, tokenizer_of(folder), asked)
+    told = stranger.ask(folder, asked, held, model.device)
+    tolerance = AS_TRAINED.get(held.dtype, AS_TRAINED[torch.bfloat16])
+    made = compare(asked, expected, told, tolerance)
     if held.quantize == NONE:
         return made
-    wide = stranger.ask(folder, prompts, NUM_TOKENS, Holding(held.dtype), model.device)
-    return replace(made, also={OVER_WIDE_BASE: differ(expected, wide)})
+    wide = stranger.ask(folder, asked, Holding(held.dtype), model.device)
+    return replace(made, also={OVER_WIDE_BASE: differ(expected, wide.reply)})
 
 
-def compare(expected: dict[str, Tensor], got: dict[str, Tensor], tolerance: float) -> Certificate:
-    """The certificate of two sets of answers to the same prompts."""
-    found = differ(expected, got)
+def compare(
+    asked: Asked, expected: Reply, told: stranger.Told, tolerance: Tolerance
+) -> Certificate:
+    """The certificate of what the trained model and the export replied to the same questions."""
+    found = differ(expected, told.reply)
+    limits = tolerance.limits()
+    same = [
+        ours == theirs
+        for ours, theirs in zip(expected.token_ids, told.reply.token_ids, strict=True)
+    ]
+    figures = asdict(found)
     return Certificate(
-        ok=found.max_logit_difference <= tolerance and found.equal_greedy_tokens == 1.0,
-        max_logit_difference=found.max_logit_difference,
-        tolerance=tolerance,
-        equal_greedy_tokens=found.equal_greedy_tokens,
-        prompts=len(expected["tokens"]),
+        ok=all(same) and all(within(name, figures[name], limit) for name, limit in limits.items()),
+        tolerance=tolerance.max_logit_difference if tolerance.max_logit_difference < inf else None,
+        prompts=len(asked.sequences),
+        positions=len(expected.logits),
+        limits=limits,
+        reader=told.reader,
+        heldout_loss=_heldout(asked.rows, expected, told.reply),
+        texts=len(same),
+        unequal_texts=same.count(False),
+        **figures,
     )
 
 
-def differ(expected: dict[str, Tensor], got: dict[str, Tensor]) -> Difference:
-    """How far two sets of answers to the same prompts, as `reload.answer` gives them, differ."""
-    return Difference(
-        (expected["logits"] - got["logits"]).abs().max().item(),
-        (expected["tokens"] == got["tokens"]).float().mean().item(),
-    )
+def _heldout(
+    rows: Sequence[tuple[list[int], list[bool]]], expected: Reply, got: Reply
+) -> HeldoutLoss | None:
+    tokens = sum(sum(trained[1:]) for _, trained in rows)
+    if not tokens:
+        return None
+    losses: dict[str, Any] = {
+        "trained": expected.losses.sum().item() / tokens,
+        "exported": got.losses.sum().item() / tokens,
+    }
+    return HeldoutLoss(len(rows), tokens, **losses)
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 Run as `python -m tunesmith.export.reload`; `stranger.py` starts it and hands it jobs. Only
 transformers and PEFT touch the model here, none of Tunesmith's compute paths; where the base was
-quantised in training, `models.quantize` holds it the same way.
+quantised in training, `models.quantize` holds it the same way. A GGUF file is read by llama.cpp
+where `llama-cpp-python` is installed, and by transformers otherwise.
 """
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,15 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from tunesmith.export import gguf_reader
+from tunesmith.export.asked import Asked, Reply, of_model
 from tunesmith.models.quantize import NONE, quantize
+
+TRANSFORMERS = "transformers"
+"""What reads everything but GGUF."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +44,19 @@ def load_artefact(folder: Path, held: Holding) -> PreTrainedModel | PeftModel:
     return PeftModel.from_pretrained(model, folder).eval() if base else model.eval()
 
 
-@torch.inference_mode()
-def answer(model: nn.Module, prompts: list[list[int]], num_tokens: int) -> dict[str, Tensor]:
-    """Logits after each prompt and the greedy tokens that follow, one prompt at a time.
+def tokenizer_of(folder: Path) -> Callable[[str], list[int]]:
+    """Turns texts into ids by the tokenizer files in `folder`, which are read when first needed.
 
-    Args:
-        model: Any causal language model of transformers or PEFT.
-        prompts: Token ids.
-        num_tokens: How many greedy tokens; the model's stop tokens do not end them.
-
-    Returns:
-        `logits` (P, V) float32 and `tokens` (P, num_tokens) int64.
+    The class that `AutoTokenizer` picks may replace what tokenizer.json says by its own defaults.
     """
-    device = next(model.parameters()).device
-    logits, tokens = [], []
-    for prompt in prompts:
-        ids = torch.tensor([prompt], device=device)
-        out = model(input_ids=ids, use_cache=True)
-        logits.append(out.logits[0, -1].float().cpu())
-        chosen = [out.logits[0, -1].argmax()]
-        while len(chosen) < num_tokens:
-            step = chosen[-1].view(1, 1)
-            out = model(input_ids=step, past_key_values=out.past_key_values, use_cache=True)
-            chosen.append(out.logits[0, -1].argmax())
-        tokens.append(torch.stack(chosen).cpu())
-    return {"logits": torch.stack(logits), "tokens": torch.stack(tokens)}
+    found: list[PreTrainedTokenizerFast] = []
+
+    def tokenize(text: str) -> list[int]:
+        if not found:
+            found.append(PreTrainedTokenizerFast.from_pretrained(folder))
+        return found[0](text, add_special_tokens=False)["input_ids"]
+
+    return tokenize
 
 
 def main() -> None:
@@ -75,21 +69,33 @@ def main() -> None:
 
 
 def _do(job: dict[str, Any]) -> str:
-    """Load, answer, and leave the answers in the file that `job` names.
+    """Load, answer, and leave the answers in the files that `job` names.
 
     Returns:
         An empty text, or why the artefact does not load.
     """
     torch.set_num_threads(job["threads"])
     try:
-        held = Holding(getattr(torch, job["dtype"]), job["quantize"])
-        model = load_artefact(Path(job["folder"]), held)
-        model.to(job["device"])
-        save_file(answer(model, job["prompts"], job["num_tokens"]), job["answers"])
+        found, reader = _replies(job)
+        tensors = {"logits": found.logits, "answering": found.answering, "losses": found.losses}
+        save_file(tensors, job["answers"])
+        told = {"token_ids": found.token_ids, "reader": reader}
+        Path(job["answers"]).with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
     # The border to the process that asked: whatever went wrong is its answer.
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def _replies(job: dict[str, Any]) -> tuple[Reply, str]:
+    """The replies, and the name of what read the artefact."""
+    folder = Path(job["folder"])
+    asked = Asked(**job["asked"])
+    if path := gguf_reader.file_in(folder):
+        return gguf_reader.replies(path, asked)
+    model = load_artefact(folder, Holding(getattr(torch, job["dtype"]), job["quantize"]))
+    model.to(job["device"])
+    return of_model(model, tokenizer_of(folder), asked), TRANSFORMERS
 
 
 if __name__ == "__main__":

@@ -8,36 +8,40 @@ import atexit
 import json
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from tunesmith.errors import RunError
+from tunesmith.export.asked import Asked, Reply
 from tunesmith.export.reload import Holding
 
 
-def ask(
-    folder: Path,
-    prompts: list[list[int]],
-    num_tokens: int,
-    held: Holding,
-    device: torch.device,
-) -> dict[str, Tensor]:
-    """What the artefact in `folder` answers to `prompts`, loaded in the other process.
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the other process said.
+
+    Attributes:
+        reply: Its answers.
+        reader: The program that read the artefact there.
+    """
+
+    reply: Reply
+    reader: str
+
+
+def ask(folder: Path, asked: Asked, held: Holding, device: torch.device) -> Told:
+    """What the artefact in `folder` replies, loaded in the other process.
 
     Args:
-        folder: An adapter or model folder.
-        prompts: Token ids.
-        num_tokens: Greedy tokens after each.
-        held: How it holds the base's weights.
+        folder: An adapter or model folder, or one with a GGUF file.
+        asked: The questions.
+        held: How it holds the base's weights; a GGUF file says that itself.
         device: Where it computes: the same kind as whatever it is compared with.
-
-    Returns:
-        `logits` (P, V) float32 and `tokens` (P, num_tokens) int64, as `reload.answer` gives them.
 
     Raises:
         RunError: The artefact does not load, or the process died over it.
@@ -46,8 +50,7 @@ def ask(
         answers = Path(temp) / "answers.safetensors"
         job = {
             "folder": str(folder.resolve()),
-            "prompts": prompts,
-            "num_tokens": num_tokens,
+            "asked": asdict(asked),
             "dtype": str(held.dtype).removeprefix("torch."),
             "quantize": held.quantize,
             "device": str(device),
@@ -61,7 +64,8 @@ def ask(
             raise RunError(
                 str(folder), got=f"an artefact that does not load: {problem}", expected="it loads"
             )
-        return load_file(answers)
+        told = json.loads(answers.with_suffix(".json").read_text(encoding="utf-8"))
+        return Told(Reply(**load_file(answers), token_ids=told["token_ids"]), told["reader"])
 
 
 def _tell(job: Path) -> str:

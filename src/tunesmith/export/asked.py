@@ -1,0 +1,120 @@
+"""What two models are both asked, and what each replies.
+
+The trained model answers some prompts greedily; every model is then shown prompts with those same
+answers, so that all are compared over the same tokens, whatever each would have said itself.
+
+Legend: N compared positions of all sequences, V vocabulary, R rows.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+MAX_POSITIONS = 64
+"""Positions compared of one sequence, the last ones: 4 prompts over a vocabulary of 256,000 then
+make 260 MB of logits for each model. A wrong rotation shows the more the later the position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Questions to any causal language model.
+
+    Attributes:
+        sequences: Token ids of prompts, each with the trained model's own answer behind it.
+        answer_tokens: How many tokens at the end of each are that answer.
+        rows: Held-out rows: token ids, and which of them are targets of the loss (never the first).
+        texts: Texts that the export's own tokenizer is to turn into ids.
+    """
+
+    sequences: list[list[int]]
+    answer_tokens: int
+    rows: list[tuple[list[int], list[bool]]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model replied.
+
+    Attributes:
+        logits: (N, V) float32, at the last positions of each sequence that predict a token.
+        answering: (N,) bool, where that token belongs to the trained model's answer.
+        losses: (R,) float64, the summed loss of each row in nats.
+        token_ids: Ids of each text.
+    """
+
+    logits: Tensor
+    answering: Tensor
+    losses: Tensor
+    token_ids: list[list[int]]
+
+
+@torch.inference_mode()
+def continued(model: nn.Module, prompts: list[list[int]], num_tokens: int) -> list[list[int]]:
+    """The prompts, each with `num_tokens` greedy tokens behind it; stop tokens do not end them.
+
+    Args:
+        model: Any causal language model of transformers or PEFT.
+        prompts: Token ids, none empty.
+        num_tokens: How many tokens to choose.
+    """
+    device = next(model.parameters()).device
+    sequences = []
+    for prompt in prompts:
+        out = model(input_ids=torch.tensor([prompt], device=device), use_cache=True)
+        chosen = [out.logits[0, -1].argmax()]
+        while len(chosen) < num_tokens:
+            step = chosen[-1].view(1, 1)
+            out = model(input_ids=step, past_key_values=out.past_key_values, use_cache=True)
+            chosen.append(out.logits[0, -1].argmax())
+        sequences.append([*prompt, *torch.stack(chosen).tolist()])
+    return sequences
+
+
+def reply(
+    logits_of: Callable[[list[int]], Tensor],
+    tokenize: Callable[[str], list[int]],
+    asked: Asked,
+) -> Reply:
+    """Put all questions to a model.
+
+    Args:
+        logits_of: Logits (T, V) of a sequence of T token ids.
+        tokenize: Ids of a text, special tokens in it recognised, none added.
+        asked: The questions.
+    """
+    logits, answering = [], []
+    for ids in asked.sequences:
+        # The last token predicts nothing that is compared.
+        places = range(max(len(ids) - 1 - MAX_POSITIONS, 0), len(ids) - 1)
+        logits.append(logits_of(ids)[places.start : places.stop].float().cpu())
+        answering += [place >= len(ids) - 1 - asked.answer_tokens for place in places]
+    losses = [_loss(logits_of(ids), ids, trained) for ids, trained in asked.rows]
+    return Reply(
+        torch.cat(logits),
+        torch.tensor(answering),
+        torch.tensor(losses, dtype=torch.float64),
+        [tokenize(text) for text in asked.texts],
+    )
+
+
+def of_model(model: nn.Module, tokenize: Callable[[str], list[int]], asked: Asked) -> Reply:
+    """`reply` of a model of transformers or PEFT."""
+    device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def logits_of(ids: list[int]) -> Tensor:
+        return model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0]
+
+    return reply(logits_of, tokenize, asked)
+
+
+def _loss(logits_TV: Tensor, ids: Sequence[int], trained: Sequence[bool]) -> float:
+    targets = torch.tensor(
+        [token if on else -100 for token, on in zip(ids[1:], trained[1:], strict=True)],
+        device=logits_TV.device,
+    )
+    return cross_entropy(logits_TV[:-1].float(), targets, reduction="sum").item()
