@@ -103,8 +103,8 @@ def text(folder: Path, subject: Subject) -> str:
     parts = [
         f"---\n{front}---\n",
         f"# {report['name']}\n",
-        f"{_kind(subject)}, fine-tuned from {_code(base_name(report['base']['id']))} with Tunesmith. "
-        "Every figure below was measured by the run that made it.\n",
+        f"{_kind(subject)}, fine-tuned from {_code(base_name(report['base']['id']))} with "
+        "Tunesmith. Every figure below was measured by the run that made it.\n",
         _section("Base", _table(_base(report))),
         _section("Data", _data(report["data"])),
         _section("Recipe", _table(_settings(subject.recipe))),
@@ -199,8 +199,8 @@ def _forgetting(found: Record | None) -> str:
     budget = "none was set" if found["budget"] is None else f"{figure(found['budget'])} nats"
     return (
         f"On general prompts, the mean KL from the base is {figure(found['kl'])} nats per token "
-        f"({_interval(found['kl_interval'], figure)}; budget: {budget}). The loss of the base's own "
-        f"answers went from {nats(found['loss_before'])} to {nats(found['loss_after'])}."
+        f"({_interval(found['kl_interval'], figure)}; budget: {budget}). The loss of the base's "
+        f"own answers went from {nats(found['loss_before'])} to {nats(found['loss_after'])}."
     )
 
 

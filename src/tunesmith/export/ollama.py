@@ -10,7 +10,7 @@ recognised, and BOS is put before it where the GGUF file says so.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -22,6 +22,8 @@ from tunesmith.errors import ModelError
 from tunesmith.export.go_template import render
 
 Messages = list[dict[str, str]]
+Renders = Callable[[Messages, bool], str]
+"""Writes messages as in training, open for an answer or not."""
 
 SYSTEM, USER, ANSWER, NEXT = "qzsystemzq", "qzuserzq", "qzanswerzq", "qznextzq"
 """Messages that mark their place in a rendered conversation."""
@@ -91,7 +93,8 @@ def template(tokenizer: PreTrainedTokenizerBase, adds_bos: bool) -> tuple[str, P
                 messages, tokenize=False, add_generation_prompt=opened
             )
         except TemplateError as error:
-            raise _refused(f"a chat template that refuses turns ({error})", "one that does not")
+            got = f"a chat template that refuses turns ({error})"
+            raise _refused(got, "one that writes all turns") from error
         return text.removeprefix(bos)
 
     written = _go(_frame(trained))
@@ -136,7 +139,7 @@ def modelfile(
     return "\n".join(lines) + "\n", parity
 
 
-def _frame(trained) -> Frame:
+def _frame(trained: Renders) -> Frame:
     """What stands around messages, found by rendering some that mark their place."""
     system, user = {"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}
     answer, later = {"role": "assistant", "content": ANSWER}, {"role": "user", "content": NEXT}
@@ -217,7 +220,7 @@ def _literal(text: str) -> str:
 
 
 def _conversations(contents: Sequence[str]) -> list[Messages]:
-    """Conversations of one to three turns with these contents, with and without a system message."""
+    """Conversations of one to three turns with these contents, a system message before some."""
     found = []
     for system, turns in product([None, *contents], (1, 2, 3)):
         for shift in range(len(contents)):
@@ -234,7 +237,7 @@ def _conversations(contents: Sequence[str]) -> list[Messages]:
     return found
 
 
-def _unequal(written: str, trained, contents: Sequence[str]) -> list[Messages]:
+def _unequal(written: str, trained: Renders, contents: Sequence[str]) -> list[Messages]:
     """The conversations that both render otherwise: open for an answer, or ending in one."""
     bad = []
     for messages in _conversations(contents):

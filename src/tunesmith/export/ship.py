@@ -19,6 +19,7 @@ from tunesmith.export.trained import Trained
 from tunesmith.runs.durable import disk_errors
 
 CERTIFICATE = "certificate.json"
+IN_FP32 = Holding(torch.float32)
 WITH_QUANTIZED = "with the base as it was quantised in training"
 """Name in `Certificate.also` of the export beside the model that was trained and measured."""
 
@@ -37,7 +38,7 @@ class Form:
 
     write: Callable[[Trained, Path], Parity | None]
     tolerance: Tolerance
-    held: Holding = Holding(torch.float32)
+    held: Holding = IN_FP32
     as_quantized: bool = False
 
 
