@@ -1,4 +1,4 @@
-"""The Modelfile's template renders byte for byte as the chat template of training, or is refused."""
+"""The template of a Modelfile renders byte for byte as that of training, or is refused."""
 
 import json
 import shutil
@@ -74,7 +74,8 @@ REFUSED = {
     "the date": ("{{ strftime_now('%Y') }}" + TEMPLATES["chatml"], "writes the date"),
     "system inside user": (
         "{% if messages[0]['role'] == 'system' %}{% set s = messages[0]['content'] + '\n\n' %}"
-        "{% set rest = messages[1:] %}{% else %}{% set s = '' %}{% set rest = messages %}{% endif %}"
+        "{% set rest = messages[1:] %}{% else %}"
+        "{% set s = '' %}{% set rest = messages %}{% endif %}"
         "{% for m in rest %}{% if m['role'] == 'user' %}"
         "{{ '[INST] ' + (s if loop.first else '') + m['content'] + ' [/INST]' }}{% else %}"
         "{{ m['content'] + '</s>' }}{% endif %}{% endfor %}",
@@ -105,14 +106,14 @@ def test_templates_that_cannot_be_written_so_are_refused(name):
 
 
 def test_the_modelfile_names_file_template_stops_and_licence():
-    text, _ = modelfile(_tokenizer("chatml"), frozenset({301}), "x-q8_0.gguf", False, "mit")
+    text, _ = modelfile(_tokenizer("chatml"), frozenset({291}), "x-q8_0.gguf", False, "mit")
     assert text.startswith('FROM ./x-q8_0.gguf\nTEMPLATE """{{- range $i, $m := .Messages }}')
     assert text.endswith('{{- end }}"""\nPARAMETER stop "<|im_end|>"\nLICENSE "mit"\n')
     assert text.count('"""') == 2
 
 
 def test_what_the_template_cannot_keep_is_said_first():
-    text, _ = modelfile(_tokenizer("trims"), frozenset({301}), "x.gguf", False)
+    text, _ = modelfile(_tokenizer("trims"), frozenset({291}), "x.gguf", False)
     assert text.startswith(
         "# Renders as in training, but for empty messages, or white space around them.\nFROM"
     )

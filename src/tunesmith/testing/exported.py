@@ -68,7 +68,7 @@ def random_model(name: str) -> PreTrainedModel:
                     parameter.add_(torch.randn_like(parameter) * 0.1)
                 elif parameter is not embedding:
                     parameter.mul_(SCALE)
-    model.generation_config = GenerationConfig(eos_token_id=301)
+    model.generation_config = GenerationConfig(eos_token_id=291)
     return model
 
 
