@@ -76,3 +76,20 @@ def test_every_recipe_plans(path, starter, monkeypatch):
     assert found.num_steps > 0
     assert all(check.ok for check in found.checks)
     assert found.fit.peak_memory_gib < found.fit.available_memory_gib
+
+
+def test_ollama_gets_the_same_model_in_eight_bits(run, tmp_path):
+    out = run.export("ollama", tmp_path / "ollama")
+    proof = json.loads((out / "certificate.json").read_text())
+    assert proof["ok"]
+    assert proof["unequal_texts"] == 0
+    assert proof["texts"] > 16
+    assert proof["heldout_loss"]["rows"] == 16
+    assert proof["heldout_loss"]["exported"] == pytest.approx(
+        proof["heldout_loss"]["trained"], abs=0.05
+    )
+    assert proof["template"]["equal"] == proof["template"]["conversations"] > 90
+    # 134.5 M numbers in blocks of 32 bytes and a scale of 2
+    assert 143e6 < (out / "run-q8_0.gguf").stat().st_size < 150e6
+    assert "helpful AI assistant named SmolLM" in (out / "Modelfile").read_text()
+    assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct" in (out / "README.md").read_text()

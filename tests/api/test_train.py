@@ -160,6 +160,9 @@ def test_what_was_exported_loads_elsewhere_with_equal_logits(make, tmp_path, ada
     data = make().model_dump(mode="json")
     run = train(_with_dir({**data, "adapter": adapter}, tmp_path / "run"))
     merged = run.export("merged", tmp_path / "merged")
+    assert json.loads((merged / "certificate.json").read_text())["ok"]
+    for folder in (merged, run.path / ("model" if adapter["name"] == "full" else "adapter")):
+        assert "rows.jsonl` | 24 |" in (folder / "README.md").read_text()
     ids = torch.arange(20)[None]
     if adapter["name"] == "lora":
         tuned = AutoPeftModelForCausalLM.from_pretrained(run.folder.adapter)

@@ -1,5 +1,8 @@
 """GGUF: what is written is what was trained, and a fault in the mapping never passes."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import gguf
 import pytest
 import torch
@@ -17,6 +20,19 @@ from tunesmith.models.load import quiet
 from tunesmith.testing.exported import CONFIGS, trained, whole_model
 from tunesmith.testing.tiny import byte_tokenizer
 from tunesmith.testing.tiny_bpe import bpe_tokenizer
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A trained Llama, loaded and asked once."""
+    return trained(whole_model(tmp_path_factory.mktemp("kept") / "model", "llama"))
+
+
+@pytest.fixture
+def llama(kept):
+    """A copy of it that a test may change."""
+    asked, artefact = kept
+    return replace(asked, model=deepcopy(asked.model)), artefact
 
 
 def _export(asked, artefact, target, stored="f32", to="gguf"):
@@ -47,8 +63,8 @@ def test_every_family_is_read_back_as_it_was(name, tmp_path):
 @pytest.mark.parametrize(
     ("stored", "bits"), [("f32", 32), ("f16", 16), ("bf16", 16), ("q8_0", 8.5)]
 )
-def test_each_type_passes_in_a_fresh_process(stored, bits, tmp_path):
-    asked, artefact = trained(whole_model(tmp_path / "model", "llama"))
+def test_each_type_passes_in_a_fresh_process(stored, bits, llama, tmp_path):
+    asked, artefact = llama
     certificate = _export(asked, artefact, tmp_path / "out", stored)
     assert certificate.ok
     assert certificate.texts == 2
@@ -116,17 +132,17 @@ MUTATIONS = {
 
 @pytest.mark.parametrize("stored", ["f32", "q8_0"])
 @pytest.mark.parametrize("what", list(MUTATIONS))
-def test_a_fault_in_the_mapping_fails_the_certificate(what, stored, tmp_path, monkeypatch):
-    asked, artefact = trained(whole_model(tmp_path / "model", "llama"))
+def test_a_fault_in_the_mapping_fails_the_certificate(what, stored, llama, tmp_path, monkeypatch):
+    asked, artefact = llama
     monkeypatch.setattr(*MUTATIONS[what])
     with pytest.raises(RunError):
         _export(asked, artefact, tmp_path / "out", stored)
     assert not (tmp_path / "out").exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert not list(tmp_path.iterdir())
 
 
-def test_another_tokenizer_fails_the_certificate(tmp_path, monkeypatch):
-    asked, artefact = trained(whole_model(tmp_path / "model", "llama"))
+def test_another_tokenizer_fails_the_certificate(llama, tmp_path, monkeypatch):
+    asked, artefact = llama
     monkeypatch.setattr(
         forms, "vocabulary", lambda *a: vocabulary(bpe_tokenizer("gpt-2"), frozenset({291}), 320)
     )
@@ -134,8 +150,8 @@ def test_another_tokenizer_fails_the_certificate(tmp_path, monkeypatch):
         _export(asked, artefact, tmp_path / "out", "f16")
 
 
-def test_a_weight_that_f16_cannot_hold_is_refused(tmp_path):
-    asked, artefact = trained(whole_model(tmp_path / "model", "llama"))
+def test_a_weight_that_f16_cannot_hold_is_refused(llama, tmp_path):
+    asked, artefact = llama
     with torch.no_grad():
         asked.model.model.layers[1].mlp.up_proj.weight[0, 0] = 1e6
     with pytest.raises(RunError, match=r"ffn_up.weight: got a weight of 1e\+06, which f16 cannot"):

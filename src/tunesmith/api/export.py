@@ -21,6 +21,7 @@ from tunesmith.export.trained import ask_trained, load_trained
 from tunesmith.models.load import quiet, stop_ids
 from tunesmith.models.quantize import NONE
 from tunesmith.recipe import Recipe, from_dict
+from tunesmith.runs.durable import disk_errors
 from tunesmith.runs.folder import RunFolder
 
 
@@ -62,10 +63,15 @@ def export_run(folder: RunFolder, to: str, path: str | Path | None, stored: str 
 
 
 def describe_artefact(folder: RunFolder, artefact: Path) -> None:
-    """Write the model card of the artefact that a run ends with, from its report."""
+    """Write the model card of the artefact that a run ends with, from its report.
+
+    Raises:
+        MachineError: The disk refused.
+    """
     recipe = read_yaml(folder.recipe)
     report = json.loads(folder.report_json.read_text(encoding="utf-8"))
-    card.write(artefact, Subject(report, recipe, artefact.name))
+    with disk_errors(artefact):
+        card.write(artefact, Subject(report, recipe, artefact.name))
 
 
 def _artefact(folder: RunFolder) -> Artefact:
