@@ -29,8 +29,19 @@ AS_TRAINED = {
 is 0; the room is for another number of threads."""
 
 STORED = {
-    "f32": Tolerance(1e-3, equal_greedy_tokens=1.0),
-    "f16": Tolerance(mean_kl=1e-2),
-    "bf16": Tolerance(mean_kl=1e-1),
-    "q8_0": Tolerance(mean_kl=1e-1),
+    "f32": Tolerance(1e-3, relative_difference=1e-4, equal_greedy_tokens=1.0),
+    "f16": Tolerance(
+        mean_kl=1e-4, worst_kl=1e-2, relative_difference=1e-2, equal_greedy_tokens=0.95
+    ),
+    "bf16": Tolerance(
+        mean_kl=1e-2, worst_kl=0.3, relative_difference=5e-2, equal_greedy_tokens=0.9
+    ),
+    "q8_0": Tolerance(mean_kl=1e-2, worst_kl=0.3, relative_difference=0.1, equal_greedy_tokens=0.8),
 }
+"""Of merged models and GGUF, by how matrices are stored.
+
+The relative difference is the one that finds faults in any model. Largest of eight random models of
+two layers (`testing/exported.py`) read by llama.cpp 0.3.36, which rounds activations too: 7e-7 in
+f32, 1.1e-3 in f16, 9.6e-3 in bf16, 3.3e-2 in q8_0. The starter after 12 steps, in q8_0 read by
+transformers: relative 0.025, mean KL 8e-4, worst 0.024, 99 % of greedy tokens equal. The limits
+leave three to ten times as much; rows in the wrong order differ by 1."""
