@@ -105,8 +105,8 @@ def _unpermuted(tensor, num_heads):
     return tensor
 
 
-def _without_last(model):
-    return list(TENSORS(model))[:-1]
+def _without_a_norm(model):
+    return [(name, t) for name, t in TENSORS(model) if name != "blk.1.ffn_norm.weight"]
 
 
 def _tied_anyway(model):
@@ -123,7 +123,7 @@ def _keys_and_values_swapped(model):
 TENSORS = gguf_names.tensors
 MUTATIONS = {
     "no permutation": (gguf_names, "by_neighbours", _unpermuted),
-    "a tensor left out": (gguf_writer, "tensors", _without_last),
+    "a tensor left out": (gguf_writer, "tensors", _without_a_norm),
     "the head taken for tied": (gguf_writer, "tensors", _tied_anyway),
     "keys for values": (gguf_writer, "tensors", _keys_and_values_swapped),
     "another rotation": (gguf_writer, "rope_base", lambda config: 500.0),
