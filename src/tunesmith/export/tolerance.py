@@ -40,9 +40,9 @@ STORED = {
 }
 """Of merged models and GGUF, by how matrices are stored.
 
-The relative difference is the one that finds faults in any model. Largest of eight random models of
+The relative difference finds faults in any model. Largest of eight random models of
 two layers (`testing/exported.py`) read by llama.cpp 0.3.36, which rounds activations too: 7e-7 in
 f32, 1.1e-3 in f16, 9.6e-3 in bf16, 3.3e-2 in q8_0. The starter after 12 steps, in q8_0, read by
 llama.cpp: relative 0.044, mean KL 2.6e-3, worst 0.027, 98 % of greedy tokens equal; read by
 transformers: 0.025, 8e-4, 0.024 and 99 %. The limits leave two to ten times as much. Faults put
-into the mapping on purpose (tests/export/test_gguf.py) gave a relative difference of 0.5 to 1.35."""
+into the mapping on purpose (tests/export/test_gguf.py) gave a relative one of 0.5 to 1.35."""
