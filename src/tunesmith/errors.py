@@ -77,9 +77,14 @@ class CheckpointError(RunError):
 
 
 class MachineError(TunesmithError, OSError):
-    """The machine failed the run: disk, memory or network."""
+    """The machine failed the run: disk, memory or network.
+
+    Attributes:
+        needed_bytes: How much was to be written, where a disk refused it and that is known.
+    """
 
     exit_code = 4
+    needed_bytes: int | None = None
 
 
 class Interrupted(TunesmithError, KeyboardInterrupt):

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -27,6 +28,7 @@ from tunesmith.engine import optimizer
 from tunesmith.engine.fit import Trial
 from tunesmith.engine.loop import Parts
 from tunesmith.engine.precision import DTYPES
+from tunesmith.engine.saving import num_bytes
 from tunesmith.engine.schedule import LearningRate
 from tunesmith.errors import RecipeError
 from tunesmith.methods import base as methods
@@ -37,7 +39,9 @@ from tunesmith.models.load import load
 from tunesmith.models.policy import Policy
 from tunesmith.models.resolve import resolve as find
 from tunesmith.recipe import Recipe
+from tunesmith.runs import room
 from tunesmith.runs.events import Event
+from tunesmith.runs.room import Room
 
 BEST_TOKENS = 1024
 """Tokens of a forward pass beyond which a CPU gains no speed: three LoRA steps of eight Alpaca rows
@@ -210,6 +214,20 @@ def build_trial(recipe: Recipe, learner: Learner) -> Trial:
         list(learner.attached.trained.values()),
         recipe.train.clip,
         device(),
+    )
+
+
+def build_room(recipe: Recipe, learner: Learner, trial: Trial, num_steps: int) -> Room:
+    """What the run will write, by a trial that has run: its optimizer has all its moments."""
+    trained = learner.attached.trained
+    every, evaluated = recipe.checkpoint.every, recipe.evaluate.every
+    saves = num_steps // every + (num_steps // evaluated if evaluated else 0) + 1
+    return room.measure(
+        Path(recipe.output.dir),
+        num_bytes(trained, trial.optimizer),
+        # Besides those that are kept: the best one, and the one that is being written.
+        min(recipe.checkpoint.keep + 2, saves),
+        sum(parameter.numel() * parameter.element_size() for parameter in trained.values()),
     )
 
 

@@ -13,6 +13,7 @@ from tunesmith.data.contract import Check
 from tunesmith.engine.fit import Fit, measure
 from tunesmith.models.quantize import num_parameters
 from tunesmith.recipe import Recipe, read
+from tunesmith.runs.room import Room
 
 FIT_SECONDS = 12.0
 """What measuring the pace may take: the plan is asked for its figures."""
@@ -38,6 +39,8 @@ class Plan:
     fit: Fit
     evaluation_seconds: float
     """All evaluations of the run; the fit speaks of training alone."""
+    room: Room
+    """On the disk, for checkpoints and the export."""
     changes: list[Change]
     """What would make it fit; empty where it fits."""
 
@@ -65,6 +68,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     with closing(build.build_loader(recipe, rows)) as loader:
         evaluating = rehearse(recipe, rows, learner, loader.num_steps)
         measured = measure(trial, loader, FIT_SECONDS)
+        room = build.build_room(recipe, learner, trial, loader.num_steps)
         changes = Adviser(recipe, rows, learner, trial, loader, measured).changes()
     counts = rows.train.counts
     return Plan(
@@ -82,5 +86,6 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
         trainable_parameters=learner.attached.num_trained,
         fit=measured,
         evaluation_seconds=evaluating,
+        room=room,
         changes=changes,
     )

@@ -19,6 +19,7 @@ from tunesmith.models.base import Base
 from tunesmith.recipe import Recipe
 from tunesmith.runs.events import Phase, Planned, Warned
 from tunesmith.runs.folder import RunFolder
+from tunesmith.runs.room import Room
 
 FIT_SECONDS = 2.0
 """What measuring the pace may take at the start of a run, which will soon know it better."""
@@ -65,7 +66,9 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     _tell_plan(recipe, rows, learner, loader, watch)
     answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)
     watch.notice(Phase("measuring one step on the worst batch"))
-    measured = measure(build.build_trial(recipe, learner), loader, FIT_SECONDS)
+    trial = build.build_trial(recipe, learner)
+    measured = measure(trial, loader, FIT_SECONDS)
+    _require_room(recipe, build.build_room(recipe, learner, trial, loader.num_steps), watch)
     if recipe.evaluate.probes:
         watch.notice(Phase("asking the base general questions, to see later what is forgotten"))
     evaluator = Evaluator(
@@ -113,6 +116,15 @@ def _saver(
         },
         notice=parts.notice,
     )
+
+
+def _require_room(recipe: Recipe, room: Room, watch: Observers) -> None:
+    """Warn of a disk that is too small, or refuse it where the run would not wait for room."""
+    if room.fits:
+        return
+    if recipe.checkpoint.on_full_disk == "fail":
+        raise room.shortage()
+    watch.notice(Warned(room.shortage().message))
 
 
 def _tell_contract(rows: Rows, watch: Observers) -> None:

@@ -28,6 +28,7 @@ from tunesmith.recipe import Recipe, from_dict, read, to_yaml
 from tunesmith.runs.durable import write_durably
 from tunesmith.runs.events import EventWriter, Finished, Observer, Started, Warned
 from tunesmith.runs.folder import RunFolder, write_json
+from tunesmith.runs.patience import Patience, waiting
 from tunesmith.runs.report.material import unfinished
 from tunesmith.runs.report.write import write as write_pages
 from tunesmith.runs.timeline import Timeline
@@ -105,6 +106,21 @@ def resume(
 
 def _run(recipe: Recipe, folder: RunFolder, watch: Observers, found: Latest) -> Run:
     """Everything between the first and the last event of a session."""
+    patience = _patience(recipe, watch)
+    with waiting(patience):
+        return _sitting(recipe, folder, watch, found, patience)
+
+
+def _patience(recipe: Recipe, watch: Observers) -> Patience | None:
+    """How the run waits on a full disk; None when it is to fail."""
+    if recipe.checkpoint.on_full_disk == "fail":
+        return None
+    return Patience(tell=lambda text: watch.mention(Warned(text)))
+
+
+def _sitting(
+    recipe: Recipe, folder: RunFolder, watch: Observers, found: Latest, patience: Patience | None
+) -> Run:
     seed_everything(recipe.train.seed)
     session = open_session(recipe, folder, watch)
     _write_lock(session, resumed=found.manifest is not None)
@@ -116,6 +132,8 @@ def _run(recipe: Recipe, folder: RunFolder, watch: Observers, found: Latest) -> 
         if session.evaluator.measures:
             session.evaluator.measure(0)
     with _stop_signals() as session.parts.stop:
+        if patience is not None:
+            patience.stop = session.parts.stop
         loop.train(session.parts, first)
     session.parts.loader.close()
     report = finish(session)

@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from tunesmith.checkpoint.layout import discard, leftovers, own_folder, step_folder, steps
 from tunesmith.checkpoint.manifest import (
     FORMAT,
@@ -83,7 +81,7 @@ def _temp_folder(root: Path, step: int) -> Iterator[Path]:
         yield temp
     except MachineError:
         raise
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
         cause = disk_error(error)
         if cause is None:
             raise

@@ -27,10 +27,22 @@ def retain(root: Path, keep: int, protect: Set[int]) -> list[int]:
 
     Raises:
         ValueError: `keep` is less than 1.
-        MachineError: The disk refused the rename; what was not renamed is still whole.
+        MachineError: The disk refused to be read or to rename; what was not renamed is whole.
     """
     if keep < 1:
         raise ValueError(f"keep: got {keep}; expected at least 1")
+    with disk_errors(root):
+        doomed = _superfluous(root, keep, protect)
+        trash = [_throw_away(root, step) for step in doomed]
+        if trash:
+            sync_folder(root)
+    for folder in trash:
+        discard(folder)
+    return doomed
+
+
+def _superfluous(root: Path, keep: int, protect: Set[int]) -> list[int]:
+    """The steps to delete, ascending."""
     descending = steps(root)[::-1]
     newest = next((step for step in descending if _is_whole(root, step)), None)
     if newest is None:
@@ -38,14 +50,7 @@ def retain(root: Path, keep: int, protect: Set[int]) -> list[int]:
     older = [step for step in descending if step < newest]
     kept = {newest, *protect}
     kept.update([step for step in older if _is_whole(root, step, sizes_only=True)][: keep - 1])
-    doomed = sorted(set(older) - kept)
-    with disk_errors(root):
-        trash = [_throw_away(root, step) for step in doomed]
-        if trash:
-            sync_folder(root)
-    for folder in trash:
-        discard(folder)
-    return doomed
+    return sorted(set(older) - kept)
 
 
 def _throw_away(root: Path, step: int) -> Path:

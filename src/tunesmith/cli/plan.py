@@ -42,6 +42,8 @@ def run(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> None
             passes_per_step=fit.passes_per_step,
             padding=fit.padding,
             imbalance=fit.imbalance,
+            disk_needed_bytes=found.room.needed_bytes,
+            disk_free_bytes=found.room.free_bytes,
             changes=[(c.overrides, c.peak_memory_gib, c.fits) for c in found.changes],
             warnings=[f"{check.name}: {check.says}" for check in found.checks if not check.ok],
         )

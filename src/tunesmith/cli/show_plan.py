@@ -19,6 +19,8 @@ from tunesmith.runs.report.wording import (
     small_percent,
 )
 
+GIB = 2**30
+
 
 class Checked(Protocol):
     """A check of the token contract, as `tunesmith.data.contract` makes it."""
@@ -58,6 +60,8 @@ class PlanView:
         passes_per_step: Forward passes of a step, on average; None likewise.
         padding: Share of the computed tokens that are padding.
         imbalance: What the costliest pass of a step takes over the mean, as a share.
+        disk_needed_bytes: Room for checkpoints and the export; None when unknown.
+        disk_free_bytes: What is free where the run will be; None likewise.
         changes: Overrides that would make it fit, the peak with each, and whether that fits.
         warnings: What a person should know before starting.
     """
@@ -86,6 +90,8 @@ class PlanView:
     passes_per_step: float | None = None
     padding: float = 0.0
     imbalance: float = 0.0
+    disk_needed_bytes: int | None = None
+    disk_free_bytes: int | None = None
     changes: Sequence[tuple[str, float, bool]] = ()
     warnings: Sequence[str] = ()
 
@@ -150,6 +156,8 @@ def _measured(plan: PlanView) -> list[tuple[str, str | Text]]:
         facts.append(("largest batch", plural(plan.worst_batch_tokens, "token")))
     if plan.peak_memory_gib is not None:
         facts.append(("memory", _memory(plan)))
+    if plan.disk_needed_bytes is not None:
+        facts.append(("disk", _disk(plan)))
     if plan.seconds_per_step is not None:
         facts.append(("pace", f"{duration(plan.seconds_per_step)} a step, measured"))
     if plan.predicted_seconds is not None:
@@ -175,6 +183,13 @@ def _memory(plan: PlanView) -> Text:
         return text
     text.append(f", of {gib(plan.available_memory_gib)}: ")
     return text.append(*("it fits", "green") if plan.fits else ("it does not fit", "bold red"))
+
+
+def _disk(plan: PlanView) -> Text:
+    """The room that checkpoints and the export take beside what is free."""
+    needed, free = plan.disk_needed_bytes, plan.disk_free_bytes
+    text = Text(f"{gib(needed / GIB)} for checkpoints and the export, of {gib(free / GIB)} free: ")
+    return text.append(*("it fits", "green") if needed <= free else ("too little", "bold red"))
 
 
 def check_table(checks: Sequence[Checked]) -> Table:

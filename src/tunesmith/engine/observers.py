@@ -1,8 +1,12 @@
 """Hands events to observers, and lets none of them break the run."""
 
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 
+from tunesmith.errors import MachineError
 from tunesmith.runs.events import Event, EventWriter, Observer, Warned
+from tunesmith.runs.patience import waiting
 
 
 class Observers:
@@ -22,6 +26,20 @@ class Observers:
     def notice(self, event: Event) -> None:
         """Log `event`, then show it to every observer that still works."""
         self._log.notice(event)
+        self._show(event)
+
+    def mention(self, event: Event) -> None:
+        """As `notice`, when it may be that the disk takes nothing: then the log goes without it.
+
+        Where nobody else watches, standard error gets the text of a warning.
+        """
+        with waiting(None), suppress(MachineError):
+            self._log.notice(event)
+        if isinstance(event, Warned) and not self._others:
+            sys.stderr.write(f"warning: {event.message}\n")
+        self._show(event)
+
+    def _show(self, event: Event) -> None:
         for observer in list(self._others):
             try:
                 observer.notice(event)

@@ -19,6 +19,7 @@ from tunesmith.checkpoint.state import (
 )
 from tunesmith.errors import CheckpointError
 from tunesmith.runs.events import Evaluated, Event, Forgetting, Saved, TaskScore
+from tunesmith.runs.patience import patiently
 
 PARAMETER = "parameter/"
 """Opens the names of trained parameters among the tensors of a checkpoint."""
@@ -53,13 +54,19 @@ class Saver:
     notice: Callable[[Event], None]
 
     def __call__(self, step: int, must: bool) -> None:
-        """Save after `step` steps if it is due or `must` be; then drop what need not be kept."""
+        """Save after `step` steps if it is due or `must` be; then drop what need not be kept.
+
+        A full disk is waited for, if the run does that: what is to be saved is still in memory.
+        """
         if not must and step % self.every:
             return
-        path = commit(self.root, step, lambda folder: self._write(folder, step), self.manifest)
+        path = patiently(
+            lambda: commit(self.root, step, lambda to: self._write(to, step), self.manifest)
+        )
         best = self.best()
         self.notice(Saved(step, str(path), best == step))
-        retain(self.root, self.keep, set() if best is None else {best})
+        protected = set() if best is None else {best}
+        patiently(lambda: retain(self.root, self.keep, protected))
 
     def _write(self, folder: Path, step: int) -> None:
         tensors, values = flatten_optimizer(self.optimizer, list(self.trained))
@@ -71,6 +78,13 @@ class Saver:
             "counters": self.counters(),
         }
         write_state(folder, tensors, state)
+
+
+def num_bytes(trained: dict[str, nn.Parameter], optimizer: Optimizer) -> int:
+    """Bytes of the tensors of a checkpoint; of the moments as far as the optimizer has them yet."""
+    tensors, _ = flatten_optimizer(optimizer, list(trained))
+    whole = [*tensors.values(), *trained.values()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in whole)
 
 
 def restore(

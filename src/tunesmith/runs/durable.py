@@ -8,14 +8,12 @@ folder remembers its new entry: file and folder have to be synced, in this order
 import errno
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from tunesmith.errors import MachineError
+from tunesmith.errors import MachineError, TunesmithError
+from tunesmith.runs.patience import free_bytes, nearest_folder, patiently
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors that go away when files are deleted or a limit is raised."""
@@ -65,9 +63,15 @@ def make_folder(path: Path) -> None:
 def write_durably(path: Path, content: bytes) -> None:
     """Put `content` at `path`: a reader sees all of the old bytes or all of the new, never a mix.
 
+    A full disk is waited for where the run does that (`patience.waiting`).
+
     Raises:
         MachineError: The disk refused; what was at `path` before is untouched.
     """
+    patiently(lambda: _replace(path, content))
+
+
+def _replace(path: Path, content: bytes) -> None:
     temp = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     with disk_errors(path, needed_bytes=len(content)):
         try:
@@ -93,20 +97,22 @@ def disk_errors(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
         yield
     except MachineError:
         raise
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
         cause = disk_error(error)
         if cause is None:
             raise
         raise machine_error(path, cause, needed_bytes) from error
 
 
-def disk_error(error: OSError | SafetensorError) -> OSError | None:
-    """The error of the disk; None for one of the safetensors library that has another cause.
+def disk_error(error: Exception) -> OSError | None:
+    """The error of the disk that an exception tells of; None when it has another cause.
 
-    The library reports what the system told it in words alone.
+    Libraries in Rust (safetensors, tokenizers) report what the system told them in words alone.
     """
     if isinstance(error, OSError):
         return error
+    if isinstance(error, TunesmithError):
+        return None
     code = re.search(r"\(os error (\d+)\)", str(error))
     return OSError(int(code[1]), str(error)) if code else None
 
@@ -125,17 +131,15 @@ def machine_error(path: Path, error: OSError, needed_bytes: int | None = None) -
         hint = "check the disk, then resume the run; what was saved before is untouched"
     got = f"{reason} ({_room(path, needed_bytes)})"
     result = MachineError(str(path), got=got, expected=expected, hint=hint)
-    result.errno = error.errno
+    result.errno, result.needed_bytes = error.errno, needed_bytes
     return result
 
 
 def _room(path: Path, needed_bytes: int | None) -> str:
     """How much is free where `path` would lie, and how much it would take."""
-    folder = path.parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
+    folder = nearest_folder(path.parent)
+    free = [f"{free_bytes(folder):,} bytes free"]
     try:
-        free = [f"{shutil.disk_usage(folder).free:,} bytes free"]
         disk = os.statvfs(folder)
     except OSError:
         free = ["free space unknown"]

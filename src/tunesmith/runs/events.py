@@ -8,11 +8,15 @@ keep the last event of each step.
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from io import FileIO
 from json import dumps, loads
 from math import isfinite, nan
 from os import SEEK_END
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
+
+from tunesmith.runs.durable import disk_errors
+from tunesmith.runs.patience import patiently
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +160,30 @@ class EventWriter:
 
         A number that is not finite is written as null, since JSON has no other way to say it. A
         line that a killed writer left half written is closed first, so that it spoils no other.
+
+        Raises:
+            MachineError: The disk refused; the line is not there, nor a part of it.
         """
         record = {"time": now(), "event": self._kinds[type(event)], **asdict(event)}
         text = dumps(finite(record), ensure_ascii=False, allow_nan=False) + "\n"
-        with self.path.open("a+b") as file:
-            if file.tell() and not _ends_with_newline(file):
-                file.write(b"\n")
-            file.write(text.encode("utf-8", "backslashreplace"))
+        patiently(lambda: self._append(text.encode("utf-8", "backslashreplace")))
+
+    def _append(self, line: bytes) -> None:
+        with disk_errors(self.path, len(line)), self.path.open("a+b", buffering=0) as file:
+            size = file.tell()
+            if size and not _ends_with_newline(file):
+                line = b"\n" + line
+            # A disk that is almost full takes a part, and refuses the rest.
+            written = file.write(line)
+            try:
+                while written < len(line):
+                    written += file.write(line[written:])
+            except OSError:
+                file.truncate(size)
+                raise
 
 
-def _ends_with_newline(file: BinaryIO) -> bool:
+def _ends_with_newline(file: FileIO) -> bool:
     file.seek(-1, SEEK_END)
     return file.read(1) == b"\n"
 
