@@ -3,9 +3,9 @@
 A small model is trained by AdamW with the run's own `Saver`: keep 1, the best moving. Each child
 has the training of step AT in memory, as a run does, and is struck while it saves that step.
 
-Usage: python -m tests.checkpoint.saver_points FOLDER STRACE FAULTS POINTS
-FAULTS is JSON, system call to fault; POINTS too, a list, empty for every point there is.
-Prints JSON: [[scenario, system call, number], exit code or -signal], ...
+Usage: python -m tests.checkpoint.saver_points FOLDER STRACE ROUNDS
+ROUNDS is JSON: name to {"faults": system call to fault, "points": list, or null for all there are}.
+Prints JSON: name to [[[scenario, system call, number], exit code or -signal], ...]
 """
 
 import json
@@ -107,19 +107,21 @@ def scenarios(base: Path) -> dict[str, Scenario]:
     }
 
 
-def main(base: Path, strace: str, faults: dict[str, str], points: list) -> None:
+def main(base: Path, strace: str, rounds: dict[str, dict]) -> None:
     """Strike and tell."""
-    wanted = scenarios(base)
-    # A child begins to count anew; this one makes none of these calls while it is traced.
-    with traced(strace, faults):
-        if points:
-            told = list(these_points(base, wanted, [tuple(point) for point in points]))
-        else:
-            told = list(every_point(base, wanted, list(faults)))
+    wanted, told = scenarios(base), {}
+    for name, ask in rounds.items():
+        folder, faults, points = base / name, ask["faults"], ask["points"]
+        folder.mkdir()
+        # A child begins to count anew; this one makes none of these calls while it is traced.
+        with traced(strace, faults):
+            if points is None:
+                told[name] = list(every_point(folder, wanted, list(faults)))
+            else:
+                told[name] = list(these_points(folder, wanted, [tuple(p) for p in points]))
     print(json.dumps(told))
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder, program, *rest = sys.argv[1:]
-    main(Path(folder), program, *map(json.loads, rest))
+    main(Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]))

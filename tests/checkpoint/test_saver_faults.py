@@ -10,7 +10,6 @@ import random
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -58,14 +57,13 @@ def whole(tmp_path_factory) -> str:
     return training.digest()
 
 
-def strike(strace: str, base: Path, faults: dict[str, str], points: list[Point]) -> dict:
-    """Exit code, or minus the signal, of the save at each point; all points where none is given."""
-    base.mkdir()
+def strike(strace: str, base: Path, rounds: dict[str, dict]) -> dict[str, dict[Point, int]]:
+    """Exit code, or minus the signal, of the save at each point of each round."""
     root = Path(tunesmith.__file__).parents[1]
     done = subprocess.run(
         [
             *(sys.executable, "-B", "-m", "tests.checkpoint.saver_points"),
-            *(str(base), strace, json.dumps(faults), json.dumps(points)),
+            *(str(base), strace, json.dumps(rounds)),
         ],
         env={**os.environ, "PYTHONPATH": f"{root}:{Path(__file__).parents[2]}"},
         capture_output=True,
@@ -76,7 +74,8 @@ def strike(strace: str, base: Path, faults: dict[str, str], points: list[Point])
     if "strace may not trace here" in done.stderr:
         pytest.skip("strace may not trace here: saves were not struck at their system calls")
     assert done.returncode == 0, done.stderr
-    return {tuple(point): code for point, code in json.loads(done.stdout)}
+    told = json.loads(done.stdout)
+    return {name: {tuple(p): code for p, code in told[name]} for name in rounds}
 
 
 def some_points(syscalls: Iterable[str], count: int) -> list[Point]:
@@ -91,13 +90,26 @@ def some_points(syscalls: Iterable[str], count: int) -> list[Point]:
 
 
 @pytest.fixture(scope="module")
-def killed(strace, tmp_path_factory) -> tuple[Path, list[Point]]:
-    """Folders left by saves that were killed, and where."""
-    base = tmp_path_factory.mktemp("kills") / "killed"
-    points = [] if EVERY_POINT else some_points(LIMITS, NUM_KILLS)
-    results = strike(strace, base, dict.fromkeys(LIMITS, "signal=KILL"), points)
-    assert set(results.values()) <= {0, -9}, results
-    return base, [point for point, code in results.items() if code == -9]
+def struck(strace, tmp_path_factory) -> tuple[Path, dict[str, dict[Point, int]]]:
+    """Folders left by saves that were struck, by the name of the fault, and what became of each."""
+    base = tmp_path_factory.mktemp("struck")
+    some = None if EVERY_POINT else some_points(LIMITS, NUM_KILLS)
+    kills = {"KILL": {"faults": dict.fromkeys(LIMITS, "signal=KILL"), "points": some}}
+    errors = {
+        error: {
+            "faults": dict.fromkeys(syscalls, f"error={error}"),
+            "points": some_points(syscalls, NUM_ERRORS),
+        }
+        for error, syscalls in DISK_ERRORS.items()
+    }
+    if not EVERY_POINT:
+        return base, strike(strace, base, kills | errors)
+    results = strike(strace, base, kills)
+    for error, syscalls in DISK_ERRORS.items():
+        errors[error]["points"] = [point for point in results["KILL"] if point[1] in syscalls]
+    again = tmp_path_factory.mktemp("refused")
+    (again / "KILL").symlink_to(base / "KILL")
+    return again, results | strike(strace, again, errors)
 
 
 def check_resumes(base: Path, point: Point, whole: str) -> None:
@@ -117,23 +129,20 @@ def names(folder: Path) -> set[str]:
 
 
 @pytest.mark.timeout(1500)
-def test_a_save_killed_at_a_system_call_resumes_to_the_same_bits(killed, whole):
-    base, points = killed
-    assert len(points) >= (150 if EVERY_POINT else 0.9 * NUM_KILLS), Counter(p[:2] for p in points)
-    for point in points:
+def test_a_save_killed_at_a_system_call_resumes_to_the_same_bits(struck, whole):
+    base, results = struck[0] / "KILL", struck[1]["KILL"]
+    assert set(results.values()) <= {0, -9}, results
+    killed = [point for point, code in results.items() if code == -9]
+    assert len(killed) >= (150 if EVERY_POINT else 0.9 * NUM_KILLS), results
+    for point in killed:
         check_resumes(base, point, whole)
-    print(f"{len(points)} of {len(points)} killed saves resumed to the same bits")
+    print(f"{len(killed)} of {len(killed)} killed saves resumed to the same bits")
 
 
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("error", DISK_ERRORS)
-def test_a_save_refused_at_a_system_call_leaves_what_was(strace, killed, whole, tmp_path, error):
-    syscalls = DISK_ERRORS[error]
-    points = [point for point in killed[1] if point[1] in syscalls]
-    if not EVERY_POINT:
-        points = some_points(syscalls, NUM_ERRORS)
-    base = tmp_path / "refused"
-    results = strike(strace, base, dict.fromkeys(syscalls, f"error={error}"), points)
+def test_a_save_refused_at_a_system_call_leaves_what_was(struck, whole, error):
+    base, results = struck[0] / error, struck[1][error]
     # 4: a MachineError. 0: it was about clearing up, which the next save does.
     assert 4 in results.values()
     assert set(results.values()) <= {0, 4}, results
