@@ -6,6 +6,7 @@ An adapter file holds:
     TRAINS_BASE      whether the base's own weights are trained (they are then held in fp32)
     attach(model, config, seed) -> Attached
     write(attached, folder, base_id)      the trained weights in the field's own format
+    saved(attached) -> Saved              what `write` must leave on the disk, from memory
     FOLDER           name of the folder in the run that `write` fills: "adapter" or "model"
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith import adapters
@@ -57,6 +58,21 @@ class Attached:
         return self.num_trained / num_parameters(self.model)
 
 
+@dataclass(frozen=True)
+class Saved:
+    """What an artefact holds, as it is in memory.
+
+    Attributes:
+        tensors: By their names in its safetensors files; views of the trained ones, not copies.
+        config_file: Name of its JSON configuration.
+        config: What stands in that.
+    """
+
+    tensors: dict[str, Tensor]
+    config_file: str
+    config: dict[str, Any]
+
+
 class Adapter(Protocol):
     """An adapter file, as the rest of the house sees it."""
 
@@ -70,6 +86,9 @@ class Adapter(Protocol):
 
     def write(self, attached: Attached, folder: Path, base_id: str) -> None:
         """Write the trained weights into `folder`, which exists and is empty."""
+
+    def saved(self, attached: Attached) -> Saved:
+        """What `write` has written: the configuration is settled by then."""
 
 
 def names() -> list[str]:

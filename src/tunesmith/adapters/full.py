@@ -4,13 +4,16 @@ Weights and moments are fp32 whatever the precision of the products: an update s
 a bf16 weight would vanish.
 """
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Literal
 
 from transformers import PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
+from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
-from tunesmith.adapters.base import Attached, kinds
+from tunesmith.adapters.base import Attached, Saved, kinds
 from tunesmith.config.section import Section
 
 LEARNING_RATE = 2e-5
@@ -43,3 +46,14 @@ def attach(model: PreTrainedModel, config: Config, seed: int) -> Attached:
 def write(attached: Attached, folder: Path, base_id: str) -> None:
     """Write a transformers model folder: config.json and safetensors."""
     attached.writer.save_pretrained(folder)
+
+
+def saved(attached: Attached) -> Saved:
+    """Every weight, those that share memory once, under the names that transformers writes."""
+    model: PreTrainedModel = attached.writer
+    tensors = remove_tied_weights_from_state_dict(model.state_dict(), model)
+    return Saved(
+        tensors=revert_weight_conversion(model, tensors),
+        config_file="config.json",
+        config=json.loads(model.config.to_json_string()),
+    )

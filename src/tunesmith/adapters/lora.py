@@ -5,18 +5,19 @@
 LoRA, arXiv:2106.09685, eq. 3; structure, start and file format are PEFT's. A and B are fp32.
 """
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Literal
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from pydantic import Field
 from torch import nn
 from transformers import PreTrainedModel
 
-from tunesmith.adapters.base import Attached, kinds
+from tunesmith.adapters.base import Attached, Saved, kinds
 from tunesmith.config.section import Section
 from tunesmith.errors import RecipeError
 
@@ -77,6 +78,19 @@ def write(attached: Attached, folder: Path, base_id: str) -> None:
         peft_config.inference_mode = True
     # Left to itself, PEFT asks the hub about the base to decide on embeddings.
     writer.save_pretrained(folder, save_embedding_layers=False)
+
+
+def saved(attached: Attached) -> Saved:
+    """A and B of every target, under PEFT's names."""
+    writer: PeftModel = attached.writer
+    config = next(iter(writer.peft_config.values())).to_dict()
+    # As a set, targets are written in the order of a hash that differs between processes.
+    plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+    return Saved(
+        tensors=get_peft_model_state_dict(writer, save_embedding_layers=False),
+        config_file="adapter_config.json",
+        config=json.loads(json.dumps(plain)),
+    )
 
 
 def _attached(model: PreTrainedModel, peft_model: PeftModel) -> Attached:

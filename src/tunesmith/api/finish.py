@@ -6,21 +6,27 @@ from typing import Any
 from tunesmith.api.export import describe_artefact
 from tunesmith.api.report import assemble, samples
 from tunesmith.api.session import Session
-from tunesmith.checkpoint.verify import verify
+from tunesmith.checkpoint.layout import step_folder
+from tunesmith.checkpoint.verify import quarantine, verify
 from tunesmith.engine.saving import restore
-from tunesmith.errors import RunError
+from tunesmith.errors import CheckpointError, RunError
 from tunesmith.export.artefact import (
     Artefact,
     fingerprints,
     require_moved,
-    require_sound,
+    require_update,
     write,
 )
 from tunesmith.export.certificate import Certificate, certify
+from tunesmith.export.gate import require_sound
 from tunesmith.runs.events import Phase, Warned
 from tunesmith.runs.folder import write_json
 from tunesmith.runs.report.write import write as write_pages
 
+TEXTS = 8
+"""Training rows that the exported tokenizer must turn into the same ids."""
+MAX_NAMED = 5
+"""Unmoved tensors that a warning names; the report has them all."""
 PROMPTS = 4
 """Held-out prompts on which the artefact is compared with the model in memory."""
 
@@ -35,12 +41,13 @@ def finish(session: Session) -> dict[str, Any]:
         RunError: No checkpoint is within the forgetting budget, nothing moved, or the artefact is
             not what was trained. The report is written all the same, with status failed.
     """
-    best, last = _choose(session), session.parts.loader.num_steps
+    last = session.parts.loader.num_steps
+    best = _choose(session)
     step = last if best is None else best
     try:
         if best is None:
             raise _over_budget(session)
-        artefact, certificate = _export(session, best, last)
+        artefact, certificate = _export(session, best)
     except RunError as error:
         _leave(session, step, None, None, ("failed", str(error)))
         raise
@@ -48,21 +55,36 @@ def finish(session: Session) -> dict[str, Any]:
 
 
 def _choose(session: Session) -> int | None:
-    """The step to export; without measures, the last one."""
-    return session.best if session.evaluator.measures else session.parts.loader.num_steps
+    """The step to export, its parameters in place; without measures, the last one.
+
+    A best checkpoint that is damaged is set aside, and the next best is taken.
+    """
+    last, root = session.parts.loader.num_steps, session.folder.checkpoints
+    if not session.evaluator.measures:
+        return last
+    damaged: set[int] = set()
+    while (best := session.best_without(damaged)) not in (None, last):
+        try:
+            restore(verify(step_folder(root, best)).folder, session.learner.attached.trained, None)
+            break
+        except CheckpointError as error:
+            damaged.add(best)
+            where = quarantine(step_folder(root, best))
+            text = f"checkpoint {where} was set aside, the best of those left is exported: {error}"
+            session.watch.notice(Warned(text))
+    return best
 
 
-def _export(session: Session, best: int, last: int) -> tuple[Artefact, Certificate]:
+def _export(session: Session, best: int) -> tuple[Artefact, Certificate]:
     attached = session.learner.attached
-    if best != last:
-        manifest = verify(session.folder.checkpoints / f"step-{best}")
-        restore(manifest.folder, attached.trained, None)
-    for name in require_moved(session.start, fingerprints(attached.trained))[:5]:
-        session.watch.notice(Warned(f"{name} is, bit for bit, where it began"))
+    unmoved = require_moved(session.start, fingerprints(attached.trained))
+    _tell_unmoved(session, unmoved)
     session.watch.notice(Phase(f"exporting step {best}"))
     folder = session.folder.path / session.learner.adapter.FOLDER
-    artefact = write(session.learner.adapter, attached, session.base, folder)
-    require_sound(folder, attached.trained)
+    artefact = write(session.learner.adapter, attached, session.base, folder, unmoved)
+    saved = session.learner.adapter.saved(attached)
+    require_update(saved)
+    require_sound(folder, saved, session.base.tokenizer, _texts(session))
     session.watch.notice(Phase("reloading the export in a fresh process"))
     certificate = certify(attached.model, folder, _prompts(session))
     if not certificate.ok:
@@ -80,6 +102,25 @@ def _export(session: Session, best: int, last: int) -> tuple[Artefact, Certifica
             )
         )
     return artefact, certificate
+
+
+def _tell_unmoved(session: Session, unmoved: list[str]) -> None:
+    """Legitimate where a parameter had no gradient; still, a person should know."""
+    if unmoved:
+        named = ", ".join(unmoved[:MAX_NAMED])
+        more = f" and {len(unmoved) - MAX_NAMED} more" if len(unmoved) > MAX_NAMED else ""
+        session.watch.notice(
+            Warned(
+                f"{len(unmoved)} of {len(session.start)} trained tensors are, bit for bit, where "
+                f"they began: {named}{more}"
+            )
+        )
+
+
+def _texts(session: Session) -> list[str]:
+    """The first training rows as texts."""
+    rows, decode = session.rows.train, session.base.tokenizer.decode
+    return [decode(rows[i].input_ids.tolist()) for i in range(min(TEXTS, len(rows)))]
 
 
 def _prompts(session: Session) -> list[list[int]]:

@@ -69,8 +69,7 @@ def assemble(
         },
         "fit": asdict(session.fit),
         "checkpoint": {"best_step": step, "last_step": session.parts.loader.num_steps},
-        "artefact": artefact
-        and {"path": artefact.path.name, "sha256": artefact.sha256, "bytes": artefact.bytes},
+        "artefact": artefact and {**asdict(artefact), "path": artefact.path.name},
         "certificate": certificate and asdict(certificate),
         "timings": _timings(timeline),
         "warnings": [record["message"] for record in timeline.warnings],

@@ -1,5 +1,6 @@
 """One sitting of a run: every part built and wired, ready for the loop."""
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,12 @@ class Session:
     @property
     def best(self) -> int | None:
         """The step to export, as far as it is known."""
-        return best_of(self.recipe, self.evaluator)
+        return self.best_without(frozenset())
+
+    def best_without(self, damaged: Set[int]) -> int | None:
+        """The same among the steps whose checkpoints are not in `damaged`."""
+        whole = [e for step, e in self.evaluator.history.items() if step not in damaged]
+        return best_step(whole, self.recipe.evaluate.forgetting_budget)
 
 
 def best_of(recipe: Recipe, evaluator: Evaluator) -> int | None:

@@ -17,13 +17,20 @@ from tunesmith.api.finish import finish
 from tunesmith.api.resolve import require_paths, resolve
 from tunesmith.api.run import Run
 from tunesmith.api.session import Session, open_session
+from tunesmith.checkpoint.layout import QUARANTINE, quarantined
 from tunesmith.checkpoint.verify import Latest, latest
 from tunesmith.config.overrides import apply_overrides
 from tunesmith.config.yaml_file import read_yaml
 from tunesmith.engine import loop
 from tunesmith.engine.observers import Observers
 from tunesmith.engine.saving import read_history, restore
-from tunesmith.errors import CommandError, Interrupted, MachineError, TunesmithError
+from tunesmith.errors import (
+    CheckpointError,
+    CommandError,
+    Interrupted,
+    MachineError,
+    TunesmithError,
+)
 from tunesmith.recipe import Recipe, from_dict, read, to_yaml
 from tunesmith.runs.durable import write_durably
 from tunesmith.runs.events import EventWriter, Finished, Observer, Started, Warned
@@ -78,6 +85,7 @@ def resume(
 
     Raises:
         CommandError: No such run, a changed recipe, base or data, or a run that has succeeded.
+        CheckpointError: It has checkpoints, and each of them is damaged.
     """
     folder = RunFolder.open(Path(path))
     data = apply_overrides(read_yaml(folder.recipe), overrides)
@@ -94,6 +102,7 @@ def resume(
         )
     with folder.hold():
         found = latest(folder.checkpoints)
+        _require_some(folder, found)
         _require_unchanged(folder, recipe, found)
         folder.report_json.unlink(missing_ok=True)
         step = None if found.manifest is None else found.manifest.step
@@ -156,6 +165,20 @@ def _write_lock(session: Session, resumed: bool) -> None:
             session.watch.notice(Warned(f"not as when the run began: {line}; bits may differ"))
     else:
         write_json(session.folder.lock, session.lock)
+
+
+def _require_some(folder: RunFolder, found: Latest) -> None:
+    """Refuse to begin anew, unasked, a run whose every checkpoint is damaged."""
+    damaged = quarantined(folder.checkpoints)
+    if found.manifest is not None or not (damaged or found.quarantined):
+        return
+    why = "".join(f"; {text}" for _, text in found.quarantined[:1])
+    raise CheckpointError(
+        str(folder.checkpoints),
+        got=f"no whole checkpoint: {len(damaged)} damaged ones are in {QUARANTINE}{why}",
+        expected="one that verifies",
+        hint=f"begin anew, the old run is kept: tunesmith train {folder.recipe}",
+    )
 
 
 def _require_unchanged(folder: RunFolder, recipe: Recipe, found: Latest) -> None:

@@ -72,6 +72,12 @@ def set_aside(folder: Path) -> Path:
     return target
 
 
+def quarantined(root: Path) -> list[Path]:
+    """Checkpoints that failed their check and were set aside, sorted."""
+    folder = root / QUARANTINE
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
 def _at_work(pid: int) -> bool:
     if pid == os.getpid():
         return False

@@ -6,12 +6,24 @@ import warnings
 import typer
 
 from tunesmith import __version__
-from tunesmith.cli import chat, evaluate, export, plan, preview, report, resume, runs, schema, train
+from tunesmith.cli import (
+    chat,
+    evaluate,
+    export,
+    plan,
+    preview,
+    report,
+    resume,
+    runs,
+    schema,
+    train,
+    verify,
+)
 from tunesmith.cli.output import print_error
 from tunesmith.config import process
 from tunesmith.errors import TunesmithError
 
-VERBS = (train, plan, preview, resume, report, chat, evaluate, export, runs, schema)
+VERBS = (train, plan, preview, resume, report, chat, evaluate, export, verify, runs, schema)
 
 
 def build() -> typer.Typer:

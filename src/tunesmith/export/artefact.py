@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, file_digest, sha256
 from pathlib import Path
@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from tunesmith.adapters.base import Adapter, Attached
+from tunesmith.adapters.base import Adapter, Attached, Saved
 from tunesmith.errors import RunError
 from tunesmith.models.base import Base
-from tunesmith.runs.durable import disk_errors
+from tunesmith.runs.durable import disk_errors, sync_file, sync_folder
+from tunesmith.runs.patience import patiently
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +27,48 @@ class Artefact:
     sha256: str
     """Of the weights: over the sorted (name, SHA-256) of the safetensors files."""
     bytes: int
+    files: dict[str, str]
+    """SHA-256 of every file, by its name; pages for people left out."""
+    unmoved: tuple[str, ...] = ()
+    """Trained parameters that are, bit for bit, where they began."""
 
 
-def write(adapter: Adapter, attached: Attached, base: Base, folder: Path) -> Artefact:
+def write(
+    adapter: Adapter,
+    attached: Attached,
+    base: Base,
+    folder: Path,
+    unmoved: Sequence[str] = (),
+) -> Artefact:
     """Write adapter or model, tokenizer and chat template into `folder`, whole or not at all.
 
     Raises:
-        RunError: A tensor is missing, not finite, or did not move from its start.
-        MachineError: The disk refused.
+        MachineError: The disk refused; a full one is waited for where the run does that.
     """
+    patiently(lambda: _write(adapter, attached, base, folder))
+    return describe(folder, unmoved)
+
+
+def _write(adapter: Adapter, attached: Attached, base: Base, folder: Path) -> None:
+    """Write into a folder beside it, have that on the disk, and give it its name."""
     temp = folder.with_name(f".{folder.name}.tmp")
-    with disk_errors(folder):
+    needed = sum(p.numel() * p.element_size() for p in attached.trained.values())
+    try:
+        with disk_errors(folder, needed):
+            shutil.rmtree(temp, ignore_errors=True)
+            temp.mkdir(parents=True)
+            adapter.write(attached, temp, base_name(base))
+            base.tokenizer.save_pretrained(temp)
+            _sort_targets(temp / "adapter_config.json")
+            for path in sorted(temp.rglob("*")):
+                sync_folder(path) if path.is_dir() else sync_file(path)
+            sync_folder(temp)
+            shutil.rmtree(folder, ignore_errors=True)
+            temp.rename(folder)
+            sync_folder(folder.parent)
+    finally:
+        # Half an artefact would take the room that is waited for.
         shutil.rmtree(temp, ignore_errors=True)
-        temp.mkdir(parents=True)
-        adapter.write(attached, temp, base_name(base))
-        base.tokenizer.save_pretrained(temp)
-        _sort_targets(temp / "adapter_config.json")
-        shutil.rmtree(folder, ignore_errors=True)
-        temp.rename(folder)
-    return describe(folder)
 
 
 def base_name(base: Base) -> str:
@@ -54,14 +77,26 @@ def base_name(base: Base) -> str:
     return source.id if source.revision else str(source.path)
 
 
-def describe(folder: Path) -> Artefact:
-    """Hash and size of the weights in `folder`."""
-    weights = sorted(folder.glob("*.safetensors"))
+def describe(folder: Path, unmoved: Sequence[str] = ()) -> Artefact:
+    """Hashes of the files in `folder`, and of the weights as a whole.
+
+    Raises:
+        MachineError: A file cannot be read.
+    """
+    with disk_errors(folder / "artefact"):
+        paths = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix != ".md"]
+        files = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+        weights = sorted(folder.glob("*.safetensors"))
+        size = sum(path.stat().st_size for path in weights)
     digest = sha256()
     for path in weights:
-        with path.open("rb") as file:
-            digest.update(f"{path.name}\0{file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return Artefact(folder, digest.hexdigest(), sum(path.stat().st_size for path in weights))
+        digest.update(f"{path.name}\0{files[path.name]}\n".encode())
+    return Artefact(folder, digest.hexdigest(), size, files, tuple(unmoved))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def fingerprints(trained: Mapping[str, Tensor]) -> dict[str, str]:
@@ -94,22 +129,20 @@ def require_moved(start: dict[str, str], end: dict[str, str]) -> list[str]:
     return still
 
 
-def require_sound(folder: Path, trained: Mapping[str, Tensor]) -> None:
-    """Refuse an artefact that lacks a trained tensor or holds numbers that are not finite.
+def require_update(saved: Saved) -> None:
+    """Refuse an adapter whose update is nothing: every B of LoRA is zero, as it was at the start.
 
     Raises:
-        RunError: Naming the first tensor at fault.
+        RunError: Naming one of them.
     """
-    tensors: dict[str, Tensor] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        tensors |= load_file(path)
-    if len(tensors) < len(trained):
+    outer = [name for name in saved.tensors if ".lora_B." in name]
+    if outer and not any(saved.tensors[name].any() for name in outer):
         raise RunError(
-            str(folder), got=f"{len(tensors)} tensors", expected=f"{len(trained)}, all trained ones"
+            outer[0],
+            got=f"zeros, as in all {len(outer)} B of the adapter: it changes nothing",
+            expected="an update that was trained",
+            hint="raise train.learning_rate or train longer",
         )
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise RunError(f"{folder}: {name}", got="NaN or infinity", expected="finite weights")
 
 
 def _sort_targets(path: Path) -> None:
