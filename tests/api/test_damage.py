@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from tunesmith.api.train import resume, train
 from tunesmith.api.verify import verify
@@ -21,6 +22,8 @@ from tunesmith.runs.timeline import Timeline
 @pytest.fixture(scope="module")
 def recipe_for(tiny_folder, tmp_path_factory):
     """Recipes of 6 steps that differ in their folder alone."""
+    # As in every test; fixtures of a module come before that of the environment.
+    torch.set_num_threads(2)
     place = tmp_path_factory.mktemp("damage")
     rows = place / "rows.jsonl"
     lines = [{"prompt": f"say {i % 5}", "completion": f"{i % 7}"} for i in range(24)]
