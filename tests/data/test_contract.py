@@ -39,6 +39,9 @@ class Broken:
         self._renderer, self._spoil = renderer, spoil
         self.fingerprint = "broken"
 
+    def look_ahead(self, contents: list) -> None:
+        """Nothing to prepare."""
+
     def encode(self, content: Conversation | Text) -> Encoded:
         encoded = self._renderer.encode(content)
         ids, trained = encoded.input_ids.copy(), encoded.trained.copy()

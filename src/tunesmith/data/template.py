@@ -7,6 +7,7 @@ every row. Where a template or the tokenizer breaks the rule, the row is refused
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ from tunesmith.data.alignment import Turn, align, answer_ends
 from tunesmith.data.answer_text import AnswerText
 from tunesmith.data.chat_text import ChatText, check_nothing_lost
 from tunesmith.data.row import Conversation, RowProblem, Text
+from tunesmith.data.sandbox import Cut
 from tunesmith.data.tokenizer_facts import added_bos, end_token, stop_texts, tokenizer_state
 from tunesmith.errors import DataError
 
@@ -75,6 +77,27 @@ class Renderer:
     def has_template(self) -> bool:
         """Whether the base has a chat template."""
         return self._chat is not None
+
+    def look_ahead(self, contents: Sequence[Conversation | Text]) -> None:
+        """Prepare the texts of rows that are encoded next; all at once takes less time.
+
+        Raises:
+            ModelError: The chat template is none, or went beyond a limit.
+        """
+        if self._chat is None:
+            return
+        wanted = []
+        for content in contents:
+            if isinstance(content, Conversation) and (turns := self._possible_turns(content)):
+                wanted.append((content, _cuts(content, turns)))
+        self._chat.look_ahead(wanted)
+
+    def _possible_turns(self, content: Conversation) -> list[Turn]:
+        """Its answers; none where `encode` will say what is wrong with one."""
+        try:
+            return self._turns(content)
+        except RowProblem:
+            return []
 
     def encode(self, content: Conversation | Text) -> Encoded:
         """The tokens of a row and which are trained.
@@ -166,6 +189,7 @@ class Renderer:
             prompts = [self._plain_prompt(content, end)]
             text, bos = prompts[0] + content.messages[-1].content, self._bos
         else:
+            self._chat.ensure(content, _cuts(content, turns))
             text = self._chat.whole(content)
             prompts = [self._chat.prompt(content, turn.index) for turn in turns]
         ids, starts = align(self._ids, self.tokenizer, text, prompts)
@@ -212,6 +236,12 @@ class Renderer:
         if conversation.plain_prompt is not None:
             return conversation.plain_prompt
         return "".join(message.content for message in conversation.messages[:end])
+
+
+def _cuts(content: Conversation, turns: Sequence[Turn]) -> list[Cut]:
+    """The texts that a row needs: all of it, its prompts, and each earlier answer while last."""
+    earlier = [(turn.index + 1, False) for turn in turns[:-1]]
+    return [(len(content.messages), False), *((turn.index, True) for turn in turns), *earlier]
 
 
 def _untrained(truncated: bool, max_tokens: int) -> RowProblem:
