@@ -4,6 +4,7 @@ The prompt that inference sees is rendered here by transformers itself, apart fr
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from tunesmith.data.row import Conversation, Message, RowProblem
 from tunesmith.data.template import Encoded, Renderer
+from tunesmith.errors import ModelError
 from tunesmith.testing.templates import FAMILIES, family_tokenizer, stop_ids
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -275,3 +277,34 @@ def test_whatever_is_accepted_agrees_with_inference(
         check_parity(name, renderer, row)
     except RowProblem:
         return
+
+
+def test_the_day_of_training_is_fixed() -> None:
+    renderer = make("llama3_dated")
+    text = renderer.tokenizer.decode(renderer.encode(SHAPES["single"]).input_ids)
+    assert "Today is 01 Jan 2026." in text
+    assert renderer.writes_day
+    assert not make("llama3").writes_day
+
+
+@pytest.mark.parametrize("use", ["encode", "prompt", "look_ahead"])
+def test_a_template_beyond_its_limits_ends_the_run_not_the_row(use: str) -> None:
+    loops = "{% for a in range(99999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}"
+    renderer = make("chatml", change=("{%- if add", loops + "{%- if add"))
+    rows = [SHAPES["single"]] if use == "look_ahead" else SHAPES["single"]
+    with pytest.raises(ModelError, match="chat template of .*more than 1 s of processor time"):
+        getattr(renderer, use)(rows)
+
+
+def test_rows_rendered_ahead_are_those_rendered_one_by_one() -> None:
+    for name in ("qwen3", "llama3", "gemma"):
+        ahead, alone = make(name), make(name)
+        ahead.look_ahead(list(SHAPES.values()))
+        for shape, row in SHAPES.items():
+            try:
+                expected = alone.encode(row)
+            except RowProblem as problem:
+                with pytest.raises(RowProblem, match=re.escape(problem.got)):
+                    ahead.encode(row)
+            else:
+                assert ahead.encode(row).input_ids.tolist() == expected.input_ids.tolist(), shape

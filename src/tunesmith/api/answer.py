@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.resolve import device, weights_dtype
 from tunesmith.config.yaml_file import read_yaml
+from tunesmith.data.chat_text import program
+from tunesmith.data.sandbox import Program
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.precision import resolve as resolve_precision
 from tunesmith.errors import CommandError
@@ -93,10 +96,12 @@ class Speaker:
         """Token ids of a conversation, ready for the answer to follow."""
         if self.tokenizer.chat_template is None:
             return list(self.tokenizer("\n".join(str(m["content"]) for m in messages))["input_ids"])
-        text = self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True
-        )
+        text = self._template.opened(messages)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @cached_property
+    def _template(self) -> Program:
+        return program(self.tokenizer)
 
     def _text(self, tokens: list[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True)

@@ -64,6 +64,11 @@ class ChatText:
         self._programs = {tools: program(tokenizer, tools, TRAINING_DAY) for tools in (False, True)}
         self._held: dict[int, _Texts] = {}
 
+    @property
+    def writes_day(self) -> bool:
+        """Whether the template asks for today's date; it is then told TRAINING_DAY."""
+        return any("strftime_now" in one.source for one in self._programs.values())
+
     def whole(self, conversation: Conversation) -> str:
         """All turns."""
         return self._text(conversation, (len(conversation.messages), False))

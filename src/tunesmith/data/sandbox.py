@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from tunesmith.errors import MachineError, ModelError
+from tunesmith.errors import CommandError, MachineError, ModelError
 
 CHILD = Path(__file__).with_name("sandbox_child.py")
 
@@ -122,6 +122,22 @@ class Program:
             else:
                 batch.append(text)
         return answers + self._ask(batch)
+
+    def opened(self, messages: Sequence[dict]) -> str:
+        """A conversation as a user has it, and the opening of an answer.
+
+        Raises:
+            CommandError: The template refuses it.
+            ModelError: As `render`.
+        """
+        turns = [{k: v for k, v in turn.items() if v is not None} for turn in messages]
+        answer = self.render([Asked(turns, (), [(len(turns), True)])])[0]
+        if isinstance(answer, list):
+            return answer[0]
+        says = answer.says if isinstance(answer, Refused) else "it is too long"
+        raise CommandError(
+            self.where, got=f"messages that it refuses ({says})", expected="roles that it knows"
+        )
 
     def _ask(self, rows: list[str]) -> list[Answer]:
         if not rows:

@@ -54,8 +54,11 @@ class Renderer:
         max_tokens: Longest example.
         overlong: Only `truncate` matters here: it cuts the end off.
 
+    Attributes:
+        bos: The BOS that the tokenizer adds by itself, as a list of one or no id.
+
     Raises:
-        ModelError: The tokenizer has no token that ends a text.
+        ModelError: The tokenizer has no token that ends a text, or a chat template too long to use.
     """
 
     def __init__(
@@ -69,9 +72,14 @@ class Renderer:
         self.tokenizer, self.stop_ids, self.train_on = tokenizer, stop_ids, train_on
         self.max_tokens, self.overlong = max_tokens, overlong
         self._chat = ChatText(tokenizer) if tokenizer.chat_template else None
-        self._bos = added_bos(tokenizer)
+        self.bos = added_bos(tokenizer)
         self._eos = end_token(tokenizer, stop_ids)
         self._answers = AnswerText(self._chat, stop_texts(tokenizer, stop_ids))
+
+    @property
+    def writes_day(self) -> bool:
+        """Whether the chat template asks for today's date."""
+        return self._chat is not None and self._chat.writes_day
 
     @property
     def has_template(self) -> bool:
@@ -128,7 +136,7 @@ class Renderer:
         if end and conversation.messages[-1].role == "assistant":
             end -= 1
         if self._chat is None:
-            return self._bos + self._ids(self._plain_prompt(conversation, end))
+            return self.bos + self._ids(self._plain_prompt(conversation, end))
         return self._ids(self._chat.prompt(conversation, end))
 
     def reference(self, conversation: Conversation) -> str:
@@ -164,7 +172,7 @@ class Renderer:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _special(self) -> dict[str, object]:
-        return {**self.tokenizer.special_tokens_map, "bos_added": self._bos}
+        return {**self.tokenizer.special_tokens_map, "bos_added": self.bos}
 
     def _ids(self, text: str) -> list[int]:
         """Ids of a text, nothing added; truncation set in a tokenizer file does not apply."""
@@ -176,7 +184,7 @@ class Renderer:
     def _text(self, content: Text) -> tuple[list[int], np.ndarray, int]:
         """A document: BOS where the base has one, the text, its end; everything trained."""
         ids = self._ids(content.text)
-        ids = ids if ids[:1] == self._bos else self._bos + ids
+        ids = ids if ids[:1] == self.bos else self.bos + ids
         ids = ids if ids[-1:] == [self._eos] else [*ids, self._eos]
         return ids, np.ones(len(ids), dtype=bool), 0
 
@@ -187,7 +195,7 @@ class Renderer:
         if self._chat is None:
             end = len(content.messages) - 1
             prompts = [self._plain_prompt(content, end)]
-            text, bos = prompts[0] + content.messages[-1].content, self._bos
+            text, bos = prompts[0] + content.messages[-1].content, self.bos
         else:
             self._chat.ensure(content, _cuts(content, turns))
             text = self._chat.whole(content)
