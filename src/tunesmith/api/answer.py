@@ -23,6 +23,7 @@ from tunesmith.generate.generate import generate
 from tunesmith.generate.options import GREEDY, GenerateOptions, Sampling
 from tunesmith.generate.stream import stream
 from tunesmith.models.load import load
+from tunesmith.models.refuse import check_adapter
 from tunesmith.models.resolve import resolve
 from tunesmith.recipe import from_dict
 from tunesmith.runs.folder import RunFolder
@@ -147,6 +148,7 @@ def _of_run(folder: RunFolder) -> Speaker:
             expected="a run that succeeded",
             hint=f"finish it with: tunesmith resume {folder.path}",
         )
+    check_adapter(folder.adapter)
     model = recipe.model
     base = _of_base(model.base, model.revision, weights_dtype(recipe), model.quantize)
     adapter = PeftModel.from_pretrained(base.model, folder.adapter).eval()
