@@ -25,7 +25,8 @@ from typing import Any
 
 import jinja2.constants
 import jinja2.debug
-from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import TemplateError, TemplateSyntaxError, nodes
+from jinja2.environment import Template
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
