@@ -230,3 +230,8 @@ def test_damaged_gguf_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
     text = refusal(path)
     assert f"{path}: got the setting 'tokenizer.ggml.tokens' with a text beyond the file" in text
+
+
+def test_settings_that_do_not_fit_together_are_refused(folder: Path) -> None:
+    edit_json(folder / "config.json", hidden_size=63)
+    assert "files that transformers cannot load (StrictDataclass" in refusal(folder)
