@@ -97,7 +97,7 @@ class Speaker:
         """Token ids of a conversation, ready for the answer to follow."""
         if self.tokenizer.chat_template is None:
             return list(self.tokenizer("\n".join(str(m["content"]) for m in messages))["input_ids"])
-        text = self._template.opened(messages)
+        text = self._template.text(messages, opened=True)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     @cached_property

@@ -123,15 +123,15 @@ class Program:
                 batch.append(text)
         return answers + self._ask(batch)
 
-    def opened(self, messages: Sequence[dict]) -> str:
-        """A conversation as a user has it, and the opening of an answer.
+    def text(self, messages: Sequence[dict], opened: bool) -> str:
+        """A conversation as a user has it, with the opening of an answer behind it or not.
 
         Raises:
             CommandError: The template refuses it.
             ModelError: As `render`.
         """
         turns = [{k: v for k, v in turn.items() if v is not None} for turn in messages]
-        answer = self.render([Asked(turns, (), [(len(turns), True)])])[0]
+        answer = self.render([Asked(turns, (), [(len(turns), opened)])])[0]
         if isinstance(answer, list):
             return answer[0]
         says = answer.says if isinstance(answer, Refused) else "it is too long"
