@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import processors
 
 from tunesmith.data.contract import Check, check, require
 from tunesmith.data.prepared import Prepared
@@ -12,6 +13,7 @@ from tunesmith.data.section import Source
 from tunesmith.data.store import PrepareOptions, prepare
 from tunesmith.data.template import Encoded, Renderer
 from tunesmith.errors import DataError
+from tunesmith.testing.tiny import CHATML, IM_END, PAD, byte_tokenizer
 
 PAIRS = [{"prompt": f"question {i}", "completion": f"answer {i}"} for i in range(5)]
 
@@ -38,6 +40,9 @@ class Broken:
     def __init__(self, renderer: Renderer, spoil) -> None:
         self._renderer, self._spoil = renderer, spoil
         self.fingerprint = "broken"
+
+    def look_ahead(self, contents: list) -> None:
+        """Nothing to prepare."""
 
     def encode(self, content: Conversation | Text) -> Encoded:
         encoded = self._renderer.encode(content)
@@ -176,3 +181,29 @@ def test_texts_have_no_prompt_to_compare(renderer: Renderer, ready) -> None:
     checks = check(ready(renderer, [{"text": "one"}, {"text": "two"}]), None, renderer)
     require(checks)
     assert "of 0 examples" in found(checks, "prompt parity").says
+
+
+def test_a_template_that_leaves_the_bos_out_is_warned_of(ready) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.bos_token = "<|pad|>"
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|pad|> $A", special_tokens=[("<|pad|>", PAD)]
+    )
+    renderer = Renderer(tokenizer, frozenset({IM_END}))
+    one = found(check(ready(renderer), None, renderer), "BOS first")
+    assert (one.ok, one.figure) == (False, 5)
+    assert one.says.startswith("5 examples lack the BOS that the tokenizer itself adds")
+    require([one])
+    tokenizer.chat_template = "{{ bos_token }}" + CHATML
+    writes = Renderer(tokenizer, frozenset({IM_END}))
+    assert all(each.ok for each in check(ready(writes), None, writes))
+
+
+def test_a_template_with_todays_date_is_warned_of(make_renderer, ready) -> None:
+    renderer = make_renderer("{{ strftime_now('%Y') }}" + CHATML)
+    train = ready(renderer)
+    assert bytes(train[0].input_ids[:4].tolist()) == b"2026"
+    one = found(check(train, None, renderer), "no date")
+    assert not one.ok
+    assert one.says.endswith("every example has 2026-01-01 instead")
+    require([one])

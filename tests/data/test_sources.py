@@ -205,6 +205,7 @@ def test_utf_16_is_recognised(write_rows) -> None:
     [
         ('{"a": NaN}', "got NaN, which is no JSON"),
         ('{"a": -Infinity}', "got -Infinity, which is no JSON"),
+        ('{"a": [-1e999]}', "got the number '-1e999', which is too large"),
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "got the key 'c' twice in one object"),
         ('{"a": ' + "[" * 70 + "]" * 70 + "}", "got nesting deeper than 64"),
         ('{"a": ' + "[" * 9000 + "]" * 9000 + "}", "got nesting deeper than 64"),
@@ -287,3 +288,18 @@ def test_memory_does_not_grow_with_the_file(write_rows, name: str) -> None:
 
     # 200,000 rows are 4 MB; the array is read 256 KiB at a time.
     assert peak(200_000) < peak(20_000) + 2**18
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_rows_of_countless_values_are_refused_before_they_are_made(write_rows, name: str) -> None:
+    text = '{"a": [' + "[]," * 1_000_001 + "[]]}"
+    path = write_rows(text if name == "rows.jsonl" else f"[{text}]", name)
+    with pytest.raises(DataError, match="more than 1,000,000 values in one row"):
+        values(path)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_marks_inside_of_a_text_are_no_values(write_rows, name: str) -> None:
+    row = {"text": 'a,b[{\\"' * 500_000}
+    text = json.dumps(row)
+    assert values(write_rows(text if name == "rows.jsonl" else f"[{text}]", name)) == [row]

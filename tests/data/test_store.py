@@ -22,6 +22,9 @@ class Lengths:
         self.fingerprint = name
         self.calls = 0
 
+    def look_ahead(self, contents: list) -> None:
+        """Nothing to prepare."""
+
     def encode(self, content: Conversation | Text) -> Encoded:
         self.calls += 1
         if not content.text.isdecimal():

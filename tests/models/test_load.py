@@ -156,7 +156,8 @@ def test_tokenizer_with_more_ids_than_the_embedding_has_rows_is_refused(tmp_path
 def test_truncated_weights_are_refused(folder: Path) -> None:
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[:-1000])
-    assert "files that transformers cannot load (SafetensorError" in refusal(folder)
+    text = refusal(folder)
+    assert "model.safetensors: got 377,112 bytes of data for tensors of 378,112" in text
 
 
 def test_unknown_architecture_is_refused(folder: Path) -> None:
@@ -227,4 +228,10 @@ def test_gguf_with_an_unknown_way_of_cutting_is_refused(tmp_path: Path) -> None:
 def test_damaged_gguf_is_refused(tmp_path: Path) -> None:
     path = tiny_gguf(tmp_path / "m.gguf")
     path.write_bytes(path.read_bytes()[:2000])
-    assert f"{path}: got files that transformers cannot load" in refusal(path)
+    text = refusal(path)
+    assert f"{path}: got the setting 'tokenizer.ggml.tokens' with a text beyond the file" in text
+
+
+def test_settings_that_do_not_fit_together_are_refused(folder: Path) -> None:
+    edit_json(folder / "config.json", hidden_size=63)
+    assert "files that transformers cannot load (StrictDataclass" in refusal(folder)

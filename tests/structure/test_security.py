@@ -16,8 +16,10 @@ MODULES_NEVER = {
     "marshal",
     "shelve",
     "telnetlib",
+    "jsonpickle",
+    "xmlrpc",
 }
-BUILTINS_NEVER = {"eval", "exec", "compile"}
+BUILTINS_NEVER = {"eval", "exec", "compile", "__import__"}
 CALLS_NEVER = {
     "torch.load",
     "torch.hub.load",
@@ -28,8 +30,32 @@ CALLS_NEVER = {
     "os.system",
     "os.popen",
     "subprocess.getoutput",
+    "subprocess.getstatusoutput",
+    "asyncio.create_subprocess_shell",
     "tempfile.mktemp",
+    "builtins.eval",
+    "builtins.exec",
+    "builtins.compile",
+    "torch.save",
+    "torch.jit.load",
+    "torch.package.PackageImporter",
+    "numpy.lib.format.read_array",
+    "pandas.read_pickle",
+    "yaml.Loader",
+    "yaml.FullLoader",
+    "yaml.UnsafeLoader",
+    "jinja2.Environment",
+    "jinja2.Template",
+    "jinja2.environment.Environment",
+    "jinja2.sandbox.SandboxedEnvironment",
+    "shutil.unpack_archive",
+    "tarfile.open",
+    "runpy.run_path",
+    "runpy.run_module",
 }
+"""Called or imported. Templates are rendered with ImmutableSandboxedEnvironment alone."""
+METHODS_NEVER = {"apply_chat_template", "extractall", "load_module"}
+"""Of any object. Chat templates are rendered by `data/sandbox.py`, in a process of their own."""
 TRUE_NEVER = {"trust_remote_code", "shell", "allow_pickle"}
 FALSE_NEVER = {"weights_only", "use_safetensors", "safe_serialization", "verify"}
 
@@ -54,6 +80,8 @@ def _calls(node: ast.Call, origins: dict[str, str]) -> Iterator[str]:
     full = f"{origins.get(first, first)}{'.' if rest else ''}{rest}"
     if full in BUILTINS_NEVER or full in CALLS_NEVER:
         yield f"{full}()"
+    if isinstance(node.func, ast.Attribute) and node.func.attr in METHODS_NEVER:
+        yield f".{node.func.attr}()"
     for keyword in node.keywords:
         if keyword.arg is not None and _is_wrong(keyword.arg, keyword.value):
             yield f"{keyword.arg}={ast.unparse(keyword.value)}"
@@ -114,6 +142,15 @@ def test_nothing_forbidden_in_the_package() -> None:
         "numpy.load(p, allow_pickle=True)",
         "import os\nos.system('x')",
         "AutoModel.from_pretrained(p, use_safetensors=False)",
+        "from jinja2 import Environment",
+        "import jinja2\njinja2.Template('x')",
+        "import jinja2 as j\nj.Environment()",
+        "from jinja2.sandbox import SandboxedEnvironment",
+        "tokenizer.apply_chat_template(m)",
+        "import builtins\nbuiltins.eval('1')",
+        "__import__(name)",
+        "archive.extractall(p)",
+        "import torch\ntorch.save(x, p)",
     ],
 )
 def test_a_danger_is_found(source: str) -> None:
@@ -130,6 +167,8 @@ def test_a_danger_is_found(source: str) -> None:
         "AutoModel.from_pretrained(p, trust_remote_code=False)",
         "subprocess.run(c, shell=False)",
         "from tunesmith.models.load import load\nload(p)",
+        "from jinja2.sandbox import ImmutableSandboxedEnvironment",
+        "from jinja2.environment import Template\ndef f(x: Template) -> None: ...",
     ],
 )
 def test_the_harmless_passes(source: str) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.api.resolve import device, weights_dtype
 from tunesmith.config.yaml_file import read_yaml
+from tunesmith.data.chat_text import program
+from tunesmith.data.sandbox import Program
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.precision import resolve as resolve_precision
 from tunesmith.errors import CommandError
@@ -20,6 +23,7 @@ from tunesmith.generate.generate import generate
 from tunesmith.generate.options import GREEDY, GenerateOptions, Sampling
 from tunesmith.generate.stream import stream
 from tunesmith.models.load import load
+from tunesmith.models.refuse import check_adapter
 from tunesmith.models.resolve import resolve
 from tunesmith.recipe import from_dict
 from tunesmith.runs.folder import RunFolder
@@ -93,10 +97,12 @@ class Speaker:
         """Token ids of a conversation, ready for the answer to follow."""
         if self.tokenizer.chat_template is None:
             return list(self.tokenizer("\n".join(str(m["content"]) for m in messages))["input_ids"])
-        text = self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True
-        )
+        text = self._template.text(messages, opened=True)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @cached_property
+    def _template(self) -> Program:
+        return program(self.tokenizer)
 
     def _text(self, tokens: list[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
@@ -142,6 +148,7 @@ def _of_run(folder: RunFolder) -> Speaker:
             expected="a run that succeeded",
             hint=f"finish it with: tunesmith resume {folder.path}",
         )
+    check_adapter(folder.adapter)
     model = recipe.model
     base = _of_base(model.base, model.revision, weights_dtype(recipe), model.quantize)
     adapter = PeftModel.from_pretrained(base.model, folder.adapter).eval()

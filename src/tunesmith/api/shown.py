@@ -5,6 +5,7 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
+from tunesmith.data.chat_text import program
 from tunesmith.data.reading import read_file
 from tunesmith.data.row import Row, RowProblem
 from tunesmith.data.template import Encoded, Renderer
@@ -99,5 +100,5 @@ def _ids(tokenizer: PreTrainedTokenizerBase, opening: list[dict[str, str]], text
     if tokenizer.chat_template is None:
         return list(tokenizer(text)["input_ids"])
     messages = [*opening, {"role": "user", "content": text}]
-    written = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    written = program(tokenizer).text(messages, opened=True)
     return list(tokenizer(written, add_special_tokens=False)["input_ids"])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tunesmith.data.alignment import Turn, changes_earlier
-from tunesmith.data.chat_text import LAST_HINT, ChatText
+from tunesmith.data.chat_text import LAST_HINT, ChatText, texts_in
 from tunesmith.data.row import Conversation, Message, RowProblem
 
 
@@ -24,9 +24,14 @@ class AnswerText:
         return answer[: min(ends)] if ends else answer
 
     def check_no_stop(self, message: Message, index: int) -> None:
-        """Raises when an answer holds the text of a stop token, which would end it there."""
+        """Raises when an answer holds the text of a stop token, which would end it there.
+
+        That goes for its reasoning and for what it calls a tool with as well: the example would be
+        trained up to there and look whole.
+        """
+        said = (message.content, message.reasoning, *texts_in(message.tool_calls))
         for stop in self._stops:
-            if stop in message.content:
+            if any(stop in part for part in said):
                 raise RowProblem(
                     f"the stop token {stop!r} inside assistant message {index + 1}",
                     "answers without it: the template writes it",

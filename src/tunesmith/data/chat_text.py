@@ -1,20 +1,53 @@
-"""Conversations as text, written by the tokenizer's own chat template.
-
-transformers renders templates with jinja2's ImmutableSandboxedEnvironment: a template is somebody
-else's program, and must not reach past its own text.
-"""
+"""Conversations as text, written by the tokenizer's own chat template."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.data.row import Conversation, Message, RowProblem, show
+from tunesmith.data.sandbox import MAX_ROW_BYTES, Answer, Asked, Cut, Program, Refused, TooLarge
+from tunesmith.errors import ModelError
 
 LAST_HINT = "set data.train_on: last, which trains the last answer of each row alone"
 SKIP_HINT = "use a base whose template writes it, or set data.on_bad_row: skip"
+
+TRAINING_DAY = "2026-01-01"
+"""The day that templates are told which write today's date. With the true one the examples, and so
+every bit of a run, would depend on the day it was started, and a resumed run on both its days."""
+
+
+def program(
+    tokenizer: PreTrainedTokenizerBase, tools: bool = False, now: str | None = None
+) -> Program:
+    """The chat template of a tokenizer, ready to render in its own process.
+
+    Args:
+        tokenizer: With a chat template.
+        tools: Whether tools are given: some tokenizers have another template for that.
+        now: The day that the template is told; None for today.
+
+    Raises:
+        ModelError: It has several templates and none by default, or one that is too long.
+    """
+    owner = tokenizer.name_or_path or "the base"
+    try:
+        source = tokenizer.get_chat_template(tools=[{}] if tools else None)
+    except ValueError as error:
+        raise ModelError(
+            f"chat template of {owner}", got=f"none to choose ({error})", expected="a default one"
+        ) from error
+    return Program(source, dict(tokenizer.special_tokens_map), now, owner)
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """A conversation and what was rendered of it."""
+
+    row: Conversation
+    cuts: Sequence[Cut]
+    answer: Answer
 
 
 class ChatText:
@@ -22,59 +55,75 @@ class ChatText:
 
     Args:
         tokenizer: With a chat template.
+
+    Raises:
+        ModelError: As `program`.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
+        self._programs = {tools: program(tokenizer, tools, TRAINING_DAY) for tools in (False, True)}
+        self._held: dict[int, _Texts] = {}
+
+    @property
+    def writes_day(self) -> bool:
+        """Whether the template asks for today's date; it is then told TRAINING_DAY."""
+        return any("strftime_now" in one.source for one in self._programs.values())
 
     def whole(self, conversation: Conversation) -> str:
         """All turns."""
-        return self._render(conversation, len(conversation.messages), False)
+        return self._text(conversation, (len(conversation.messages), False))
 
     def prompt(self, conversation: Conversation, end: int) -> str:
         """The first `end` turns and the opening of an answer: what inference starts from."""
-        return self._render(conversation, end, True)
+        return self._text(conversation, (end, True))
 
     def closed(self, conversation: Conversation, end: int) -> str:
         """The first `end` turns alone."""
-        return self._render(conversation, end, False)
+        return self._text(conversation, (end, False))
 
-    def _render(self, conversation: Conversation, end: int, opened: bool) -> str:
-        """Raises RowProblem where the template refuses the turns."""
-        messages = [message.as_dict() for message in conversation.messages[:end]]
-        tools = list(conversation.tools) or None
-        try:
-            try:
-                return self._apply(messages, tools, opened)
-            except TypeError:
-                # Some templates add the arguments of a call to a text: they want JSON, not objects.
-                return self._apply(_with_json_arguments(messages), tools, opened)
-        except (TemplateError, TypeError, ValueError, KeyError) as error:
+    def look_ahead(self, wanted: Sequence[tuple[Conversation, Sequence[Cut]]]) -> None:
+        """Render texts of several conversations at once, for the methods above to give out.
+
+        A template that refuses some turns raises only when their text is asked for.
+
+        Raises:
+            ModelError: The template is none, or went beyond a limit.
+        """
+        self._held = {}
+        for tools in (False, True):
+            chosen = [pair for pair in wanted if bool(pair[0].tools) is tools]
+            rows = [
+                Asked([message.as_dict() for message in row.messages], row.tools, cuts)
+                for row, cuts in chosen
+            ]
+            answers = self._programs[tools].render(rows) if rows else []
+            for (row, cuts), answer in zip(chosen, answers, strict=True):
+                self._held[id(row)] = _Texts(row, cuts, answer)
+
+    def ensure(self, conversation: Conversation, cuts: Sequence[Cut]) -> None:
+        """Render what is not there already of `cuts`, all at once."""
+        held = self._held.get(id(conversation))
+        if held is None or held.row is not conversation or not set(cuts) <= set(held.cuts):
+            self.look_ahead([(conversation, cuts)])
+
+    def _text(self, conversation: Conversation, cut: Cut) -> str:
+        """A text of a conversation: rendered before, or now.
+
+        Raises:
+            RowProblem: The template refuses the turns.
+        """
+        self.ensure(conversation, [cut])
+        held = self._held[id(conversation)]
+        if isinstance(held.answer, Refused):
             raise RowProblem(
-                f"turns that the chat template refuses ({show(str(error), 200)})",
+                f"turns that the chat template refuses ({show(held.answer.says, 200)})",
                 "turns that the base's chat template can write",
                 "see the model card of the base for the roles and orders it knows",
-            ) from error
-
-    def _apply(self, messages: list[dict], tools: list[dict] | None, opened: bool) -> str:
-        return self._tokenizer.apply_chat_template(
-            messages, tools=tools, tokenize=False, add_generation_prompt=opened
-        )
-
-
-def _with_json_arguments(messages: list[dict]) -> list[dict]:
-    """The messages with the arguments of tool calls as JSON text."""
-
-    def text_call(call: dict) -> dict[str, Any]:
-        arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
-        return {**call, "function": {**call["function"], "arguments": arguments}}
-
-    return [
-        {**message, "tool_calls": [text_call(call) for call in message["tool_calls"]]}
-        if "tool_calls" in message
-        else message
-        for message in messages
-    ]
+            )
+        if isinstance(held.answer, TooLarge):
+            limit = f"{MAX_ROW_BYTES // 2**20} MiB"
+            raise RowProblem(f"a conversation of more than {limit}", f"at most {limit}")
+        return held.answer[held.cuts.index(cut)]
 
 
 def check_nothing_lost(conversation: Conversation, text: str, answers: Mapping[int, str]) -> None:
@@ -110,6 +159,24 @@ def _check_answer(message: Message, text: str, what: str) -> None:
     for call in message.tool_calls:
         name = call["function"]["name"]
         _require((name,), text, f"the call of {show(name)} in {what}")
+        for argument in texts_in(call["function"]["arguments"]):
+            # As it is, in JSON, in JSON that was quoted once more, or as Python would write it.
+            once = _quoted(argument)
+            forms = (argument, once, _quoted(once), repr(argument)[1:-1])
+            _require(forms, text, f"{show(argument)} of the call of {show(name)} in {what}")
+
+
+def texts_in(value: object) -> Iterator[str]:
+    """Every text in nested lists and objects, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield key
+            yield from texts_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from texts_in(inner)
 
 
 def _quoted(content: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tunesmith.data.chat_text import TRAINING_DAY
 from tunesmith.data.prepared import Columns, Prepared
 from tunesmith.data.reading import read_file
 from tunesmith.data.row import Conversation, place
@@ -59,6 +60,8 @@ def check(train: Prepared, evaluation: Prepared | None, renderer: Renderer) -> l
         _one_bos(train, renderer),
         _parity(train, renderer),
         _trained_rows(train),
+        _begins(train, renderer),
+        _day(renderer),
         _share_trained(train),
         _lengths(train, renderer),
         _skipped(train),
@@ -130,6 +133,29 @@ def _one_bos(train: Prepared, renderer: Renderer) -> Check:
         wrong += (columns.first + np.flatnonzero(double)).tolist()
     says = f"{len(wrong)} examples begin with BOS twice"
     return Check(BOS, not wrong, len(wrong), says + _listed(train, wrong))
+
+
+def _begins(train: Prepared, renderer: Renderer) -> Check:
+    """Each example begins with the BOS that the tokenizer puts before any text.
+
+    Inference renders chats as training does, so both agree; but the base may never have seen a text
+    without it, and some programs add it to what they serve.
+    """
+    wrong: list[int] = []
+    for columns in train.columns() if renderer.bos else ():
+        first = columns.input_ids[columns.offsets[:-1]]
+        wrong += (columns.first + np.flatnonzero(first != renderer.bos[0])).tolist()
+    says = f"{len(wrong)} examples lack the BOS that the tokenizer itself adds"
+    says += ": the chat template leaves it out" if wrong else ""
+    return Check("BOS first", not wrong, len(wrong), says)
+
+
+def _day(renderer: Renderer) -> Check:
+    """Whether the chat template writes today's date, which no example can hold."""
+    if not renderer.writes_day:
+        return Check("no date", True, 0, "the chat template writes no date")
+    says = f"the chat template writes today's date; every example has {TRAINING_DAY} instead"
+    return Check("no date", False, 1, says)
 
 
 def _parity(train: Prepared, renderer: Renderer) -> Check:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tunesmith.data.lines import MAX_ROW_BYTES, not_utf8, text_lines, too_long
 from tunesmith.data.row import OnBad, RawRow, RowProblem, place, show
-from tunesmith.data.strict_json import SPACE, invalid, parse, parse_at
+from tunesmith.data.strict_json import SPACE, check_values, invalid, parse, parse_at
 from tunesmith.errors import DataError
 
 CHUNK = 2**18
@@ -166,7 +166,7 @@ class _Window:
         """
         while True:
             try:
-                value, end = parse_at(self._text, self._at)
+                value, end = self._parse()
             except json.JSONDecodeError as error:
                 if self._is_final(error) or not self._fill():
                     raise self._broken(where, error) from error
@@ -178,6 +178,16 @@ class _Window:
             else:
                 self._at = end
                 return value
+
+    def _parse(self) -> tuple[dict[str, Any], int]:
+        """The object that begins here and the index behind it; what is read of it is counted."""
+        try:
+            return parse_at(self._text, self._at)
+        except json.JSONDecodeError as error:
+            # Until it is whole, all of the window belongs to this row.
+            if not self._is_final(error):
+                check_values(self._text, self._at)
+            raise
 
     def _is_final(self, error: json.JSONDecodeError) -> bool:
         """Whether more of the file cannot mend the error: it lies well before the end of the text.

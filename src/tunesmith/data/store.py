@@ -6,10 +6,11 @@ options, and the code of this room. A change of any makes a new one; nothing sta
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -21,7 +22,10 @@ from tunesmith.data.sources import sha256
 from tunesmith.data.tally import Tally
 from tunesmith.data.template import Encoded
 from tunesmith.data.writer import ExampleWriter
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, TunesmithError
+
+AHEAD_ROWS = 64
+"""Rows that an encoder is told of at once."""
 
 LIBRARIES = ("transformers", "tokenizers", "jinja2")
 """Their versions are part of the key: they decide the tokens too."""
@@ -33,6 +37,9 @@ class Encoder(Protocol):
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides the tokens."""
+
+    def look_ahead(self, contents: Sequence[Conversation | Text]) -> None:
+        """Told what `encode` is asked for next, so that it can work on several rows at once."""
 
     def encode(self, content: Conversation | Text) -> Encoded:
         """The tokens; raises RowProblem for a row that cannot be trained on."""
@@ -89,7 +96,7 @@ def _write(
     with ExampleWriter(tokens) as writer:
         for index, file in enumerate(files):
             before = tally.rows
-            for row in read_file(file.path, file.format, on_bad):
+            for row in _announced(read_file(file.path, file.format, on_bad), encoder):
                 encoded = _encode(row, encoder, on_bad)
                 if encoded is None or tally.is_overlong(row, encoded, options):
                     continue
@@ -99,6 +106,26 @@ def _write(
                 raise _no_rows(str(file.path), tally)
         tally.check_lengths(options)
         writer.commit(tally.counts(), tally.problems)
+
+
+def _announced(rows: Iterator[Row], encoder: Encoder) -> Iterator[Row]:
+    """The rows, each some time after the encoder was told of it.
+
+    What reading raises waits until the rows before it are through, so that the first bad row of a
+    file is the one that is named.
+    """
+    ended: TunesmithError | None = None
+    while ended is None:
+        held: list[Row] = []
+        try:
+            held.extend(islice(rows, AHEAD_ROWS))
+        except TunesmithError as error:
+            ended = error
+        if not held and ended is None:
+            return
+        encoder.look_ahead([row.content for row in held])
+        yield from held
+    raise ended
 
 
 def _encode(row: Row, encoder: Encoder, on_bad: OnBad) -> Encoded | None:

@@ -7,6 +7,7 @@ every row. Where a template or the tokenizer breaks the rule, the row is refused
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ from tunesmith.data.alignment import Turn, align, answer_ends
 from tunesmith.data.answer_text import AnswerText
 from tunesmith.data.chat_text import ChatText, check_nothing_lost
 from tunesmith.data.row import Conversation, RowProblem, Text
+from tunesmith.data.sandbox import Cut
 from tunesmith.data.tokenizer_facts import added_bos, end_token, stop_texts, tokenizer_state
 from tunesmith.errors import DataError
 
@@ -52,8 +54,11 @@ class Renderer:
         max_tokens: Longest example.
         overlong: Only `truncate` matters here: it cuts the end off.
 
+    Attributes:
+        bos: The BOS that the tokenizer adds by itself, as a list of one or no id.
+
     Raises:
-        ModelError: The tokenizer has no token that ends a text.
+        ModelError: The tokenizer has no token that ends a text, or a chat template too long to use.
     """
 
     def __init__(
@@ -67,14 +72,40 @@ class Renderer:
         self.tokenizer, self.stop_ids, self.train_on = tokenizer, stop_ids, train_on
         self.max_tokens, self.overlong = max_tokens, overlong
         self._chat = ChatText(tokenizer) if tokenizer.chat_template else None
-        self._bos = added_bos(tokenizer)
+        self.bos = added_bos(tokenizer)
         self._eos = end_token(tokenizer, stop_ids)
         self._answers = AnswerText(self._chat, stop_texts(tokenizer, stop_ids))
+
+    @property
+    def writes_day(self) -> bool:
+        """Whether the chat template asks for today's date."""
+        return self._chat is not None and self._chat.writes_day
 
     @property
     def has_template(self) -> bool:
         """Whether the base has a chat template."""
         return self._chat is not None
+
+    def look_ahead(self, contents: Sequence[Conversation | Text]) -> None:
+        """Prepare the texts of rows that are encoded next; all at once takes less time.
+
+        Raises:
+            ModelError: The chat template is none, or went beyond a limit.
+        """
+        if self._chat is None:
+            return
+        wanted = []
+        for content in contents:
+            if isinstance(content, Conversation) and (turns := self._possible_turns(content)):
+                wanted.append((content, _cuts(content, turns)))
+        self._chat.look_ahead(wanted)
+
+    def _possible_turns(self, content: Conversation) -> list[Turn]:
+        """Its answers; none where `encode` will say what is wrong with one."""
+        try:
+            return self._turns(content)
+        except RowProblem:
+            return []
 
     def encode(self, content: Conversation | Text) -> Encoded:
         """The tokens of a row and which are trained.
@@ -105,7 +136,7 @@ class Renderer:
         if end and conversation.messages[-1].role == "assistant":
             end -= 1
         if self._chat is None:
-            return self._bos + self._ids(self._plain_prompt(conversation, end))
+            return self.bos + self._ids(self._plain_prompt(conversation, end))
         return self._ids(self._chat.prompt(conversation, end))
 
     def reference(self, conversation: Conversation) -> str:
@@ -141,7 +172,7 @@ class Renderer:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _special(self) -> dict[str, object]:
-        return {**self.tokenizer.special_tokens_map, "bos_added": self._bos}
+        return {**self.tokenizer.special_tokens_map, "bos_added": self.bos}
 
     def _ids(self, text: str) -> list[int]:
         """Ids of a text, nothing added; truncation set in a tokenizer file does not apply."""
@@ -153,7 +184,7 @@ class Renderer:
     def _text(self, content: Text) -> tuple[list[int], np.ndarray, int]:
         """A document: BOS where the base has one, the text, its end; everything trained."""
         ids = self._ids(content.text)
-        ids = ids if ids[:1] == self._bos else self._bos + ids
+        ids = ids if ids[:1] == self.bos else self.bos + ids
         ids = ids if ids[-1:] == [self._eos] else [*ids, self._eos]
         return ids, np.ones(len(ids), dtype=bool), 0
 
@@ -164,8 +195,9 @@ class Renderer:
         if self._chat is None:
             end = len(content.messages) - 1
             prompts = [self._plain_prompt(content, end)]
-            text, bos = prompts[0] + content.messages[-1].content, self._bos
+            text, bos = prompts[0] + content.messages[-1].content, self.bos
         else:
+            self._chat.ensure(content, _cuts(content, turns))
             text = self._chat.whole(content)
             prompts = [self._chat.prompt(content, turn.index) for turn in turns]
         ids, starts = align(self._ids, self.tokenizer, text, prompts)
@@ -212,6 +244,12 @@ class Renderer:
         if conversation.plain_prompt is not None:
             return conversation.plain_prompt
         return "".join(message.content for message in conversation.messages[:end])
+
+
+def _cuts(content: Conversation, turns: Sequence[Turn]) -> list[Cut]:
+    """The texts that a row needs: all of it, its prompts, and each earlier answer while last."""
+    earlier = [(turn.index + 1, False) for turn in turns[:-1]]
+    return [(len(content.messages), False), *((turn.index, True) for turn in turns), *earlier]
 
 
 def _untrained(truncated: bool, max_tokens: int) -> RowProblem:

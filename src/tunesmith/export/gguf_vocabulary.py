@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
+from tunesmith.data.chat_text import program
 from tunesmith.data.tokenizer_facts import added_bos, tokenizer_state
 from tunesmith.errors import ModelError
 
@@ -150,7 +151,7 @@ def _template_begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether BOS belongs before what is trained; so it does without a template."""
     if not tokenizer.chat_template:
         return True
-    text = tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
+    text = program(tokenizer).text([{"role": "user", "content": "a"}], opened=False)
     return text.startswith(str(tokenizer.bos_token))
 
 

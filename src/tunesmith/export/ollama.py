@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from tunesmith.data.chat_text import program
 from tunesmith.data.tokenizer_facts import stop_texts
-from tunesmith.errors import ModelError
+from tunesmith.errors import CommandError, ModelError
 from tunesmith.export.go_template import render
 
 Messages = list[dict[str, str]]
@@ -86,14 +86,13 @@ def template(tokenizer: PreTrainedTokenizerBase, adds_bos: bool) -> tuple[str, P
     if "strftime_now" in chat:
         raise _refused("a chat template that writes the date", "one that depends on messages alone")
     bos = str(tokenizer.bos_token) if adds_bos else ""
+    sandboxed = program(tokenizer)
 
     def trained(messages: Messages, opened: bool) -> str:
         try:
-            text = tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=opened
-            )
-        except TemplateError as error:
-            got = f"a chat template that refuses turns ({error})"
+            text = sandboxed.text(messages, opened)
+        except CommandError as error:
+            got = f"a chat template that refuses turns ({error.got})"
             raise _refused(got, "one that writes all turns") from error
         return text.removeprefix(bos)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
@@ -28,6 +29,7 @@ _LOADING_ERRORS = (
     LookupError,
     ImportError,
     SafetensorError,
+    StrictDataclassError,
     struct.error,
 )
 """What transformers, safetensors and gguf raise over files that are damaged or not theirs."""

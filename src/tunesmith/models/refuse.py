@@ -10,16 +10,44 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 from tunesmith.errors import ModelError
+from tunesmith.models.safetensors_header import check_safetensors_header
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-CONFIGS = ("config.json", "tokenizer_config.json", "generation_config.json")
+CONFIGS = (
+    "config.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.json",
+)
 """The files that transformers reads settings from."""
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+MAX_JSON_BYTES = 256 * 2**20
+"""Of any JSON file; the largest tokenizers have 35 MB."""
+MAX_CONFIG_BYTES = 16 * 2**20
+"""Of a file of settings; an index of 10,000 tensors has about 1 MB."""
 
 PICKLE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".distcp")
 CODE_KEYS = frozenset(
-    {"auto_map", "custom_generate", "custom_pipelines", "kernel_config", "kernels"}
+    {
+        "auto_map",
+        "auto_mapping",
+        "custom_generate",
+        "custom_pipelines",
+        "kernel_config",
+        "kernels",
+        "trust_remote_code",
+        "use_kernels",
+    }
 )
+"""Keys that name code, or ask for it; false, null and empty say nothing."""
 
 _PYTHON_FILE = re.compile(r"[\w./\\-]+\.py")
 _DISTRIBUTED = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
@@ -77,6 +105,27 @@ def check_folder(folder: Path) -> None:
     check_settings(folder)
     if not (folder / WEIGHTS).is_file():
         _check_index(folder)
+    for name in weight_names(folder):
+        check_safetensors_header(folder / name)
+
+
+def check_adapter(folder: Path) -> None:
+    """Refuse a folder of a PEFT adapter that names code or has no safetensors.
+
+    PEFT itself would fall back to a pickle beside its config.
+
+    Raises:
+        ModelError: A key that names code, weights of another kind, or a damaged header.
+    """
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(
+            str(folder), got=f"no {ADAPTER_WEIGHTS}", expected="an adapter as safetensors"
+        )
+    _check_code(folder / ADAPTER_CONFIG)
+    for name in CONFIGS:
+        if (folder / name).is_file():
+            _check_code(folder / name)
+    check_safetensors_header(folder / ADAPTER_WEIGHTS)
 
 
 def check_settings(folder: Path) -> None:
@@ -90,9 +139,12 @@ def check_settings(folder: Path) -> None:
     for name in CONFIGS:
         if (folder / name).is_file():
             _check_code(folder / name)
+    if (folder / "tokenizer.json").is_file():
+        _check_size(folder / "tokenizer.json", MAX_JSON_BYTES)
     config = read_json(folder / "config.json")
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "unknown")
+    if quantised := config.get("quantization_config"):
+        named = quantised.get("quant_method") if isinstance(quantised, dict) else None
+        method = named or "unknown"
         raise ModelError(
             f"{folder}/config.json: quantization_config",
             got=f"weights already quantised ({method})",
@@ -105,17 +157,24 @@ def weight_names(folder: Path) -> list[str]:
     """Names of the safetensors files that transformers reads in `folder`, sorted."""
     if (folder / WEIGHTS).is_file():
         return [WEIGHTS]
-    return sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+    return sorted(set(_weight_map(folder).values()))
 
 
 def read_json(path: Path) -> dict:
     """The JSON object in `path`.
 
     Raises:
-        ModelError: The file is no JSON object.
+        ModelError: The file is no JSON object, or too large or too deep for one.
     """
+    _check_size(path, MAX_CONFIG_BYTES)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        got = f"a file that cannot be read ({error.strerror})"
+        raise ModelError(str(path), got=got, expected="a JSON object") from None
+    except RecursionError:
+        got = "JSON that is nested too deeply"
+        raise ModelError(str(path), got=got, expected="a JSON object") from None
     except ValueError as error:
         raise ModelError(
             str(path), got=f"no valid JSON ({error})", expected="a JSON object"
@@ -125,8 +184,27 @@ def read_json(path: Path) -> dict:
     return data
 
 
+def _check_size(path: Path, limit: int) -> None:
+    """Raises before a file is read that is larger than any of its kind."""
+    size = path.stat().st_size if path.is_file() else 0
+    if size > limit:
+        raise ModelError(
+            str(path), got=f"{size:,} bytes", expected=f"at most {limit:,} in such a file"
+        )
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    """By tensor, the file that holds it."""
+    found = read_json(folder / INDEX).get("weight_map", {})
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise ModelError(
+            f"{folder}/{INDEX}: weight_map", got="no object of file names", expected="one"
+        )
+    return found
+
+
 def _check_index(folder: Path) -> None:
-    names = set(read_json(folder / INDEX).get("weight_map", {}).values())
+    names = set(_weight_map(folder).values())
     strange = sorted(n for n in names if PurePath(n).name != n or not n.endswith(".safetensors"))
     if strange:
         raise ModelError(
@@ -153,14 +231,15 @@ def _check_code(path: Path) -> None:
             )
 
 
-def _settings(data: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Every (dotted key, value) of nested objects, outer before inner."""
-    for key, value in data.items():
-        yield f"{prefix}{key}", value
-        nested = value if isinstance(value, list) else [value]
-        for entry in nested:
-            if isinstance(entry, dict):
-                yield from _settings(entry, f"{prefix}{key}.")
+def _settings(data: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every (dotted key, value) of nested objects and lists, outer before inner."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield f"{prefix}{key}", value
+            yield from _settings(value, f"{prefix}{key}.")
+    elif isinstance(data, list):
+        for value in data:
+            yield from _settings(value, prefix)
 
 
 def _names_code(dotted: str, value: object) -> bool:
@@ -170,6 +249,9 @@ def _names_code(dotted: str, value: object) -> bool:
     if key == "transformers_weights":
         return not str(value).endswith((".safetensors", ".safetensors.index.json"))
     texts = [text for text in _flat(value) if isinstance(text, str)]
+    if key.endswith("_internal") and "implementation" in dotted:
+        # transformers' own notes of what it chose; in a file they only ever bypassed a check
+        return value not in (None, "eager", "sdpa")
     # transformers fetches and runs a kernel when an implementation is named like a hub id
     if "implementation" in dotted and any("/" in text or ":" in text for text in texts):
         return True
@@ -177,6 +259,7 @@ def _names_code(dotted: str, value: object) -> bool:
 
 
 def _flat(value: object) -> list[object]:
+    """The parts of nested lists; of objects their values are looked at under their own keys."""
     if isinstance(value, list):
-        return value
+        return [part for inner in value for part in _flat(inner)]
     return [value]

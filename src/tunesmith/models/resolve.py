@@ -11,6 +11,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models import hub
 from tunesmith.models.base import BaseSource
 from tunesmith.models.fingerprint import fingerprint
+from tunesmith.models.gguf_header import check_gguf_header
 from tunesmith.models.refuse import INDEX, WEIGHTS, check_folder
 from tunesmith.models.starter import starter
 
@@ -97,12 +98,7 @@ def _gguf(path: Path) -> tuple[Path, str]:
             expected="one whole file",
             hint=f"merge the parts first: llama-gguf-split --merge {path.name} whole.gguf",
         )
-    with path.open("rb") as file:
-        magic = file.read(4)
-    if magic != b"GGUF":
-        raise ModelError(
-            str(path), got="a file that is no GGUF", expected="a model folder or a .gguf file"
-        )
+    check_gguf_header(path)
     return path.resolve().parent, path.resolve().name
 
 
