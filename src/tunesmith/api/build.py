@@ -169,10 +169,10 @@ def best_tokens(recipe: Recipe) -> int | None:
     return BEST_TOKENS * (BASE_PASSES if adapters.load(recipe.adapter.name).TRAINS_BASE else 1)
 
 
-def build_loader(recipe: Recipe, rows: Rows) -> Loader:
-    """The training batches of every step."""
+def build_schedule(recipe: Recipe, rows: Rows) -> Schedule:
+    """Which examples come in which step."""
     train = recipe.train
-    schedule = Schedule(
+    return Schedule(
         lengths=rows.train.lengths,
         rows_per_file=rows.train.rows_per_file,
         weights=rows.train.weights,
@@ -183,8 +183,13 @@ def build_loader(recipe: Recipe, rows: Rows) -> Loader:
         epochs=train.epochs,
         steps=train.steps,
     )
+
+
+def build_loader(recipe: Recipe, rows: Rows) -> Loader:
+    """The training batches of every step."""
+    train = recipe.train
     layout = Layout(recipe.data.packing, train.batch_rows, train.batch_tokens, best_tokens(recipe))
-    return Loader(rows.train, schedule, layout, pad_id(rows.renderer))
+    return Loader(rows.train, build_schedule(recipe, rows), layout, pad_id(rows.renderer))
 
 
 def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:

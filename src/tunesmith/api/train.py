@@ -45,6 +45,7 @@ def train(
     recipe: Recipe | str | Path,
     overrides: Sequence[str] = (),
     observers: Iterable[Observer] = (),
+    until: int | None = None,
 ) -> Run:
     """Run a recipe from the beginning to a proven artefact.
 
@@ -52,14 +53,17 @@ def train(
         recipe: A recipe, or the path of one.
         overrides: Texts `section.key=value`; only with a path.
         observers: Whoever wants to watch.
+        until: Stop after so many steps, a checkpoint left, as if the user had asked for it then:
+            the schedule stays that of the whole run.
 
     Returns:
         The run; `Run.report` says what came out.
 
     Raises:
         TunesmithError: The recipe, the data, the machine or the training failed it.
-        Interrupted: The user stopped it; `resume` goes on from there.
+        Interrupted: The user stopped it, or `until` did; `resume` goes on from there.
     """
+    _require_step(until)
     if not isinstance(recipe, Recipe):
         recipe = read(recipe, overrides)
     recipe = resolve(recipe)
@@ -70,11 +74,14 @@ def train(
         if aside is not None:
             watch.notice(Warned(f"the run that was in {folder.path} is now in {aside}"))
         write_durably(folder.recipe, to_yaml(recipe).encode())
-        return _run(recipe, folder, watch, Latest(None, ()))
+        return _run(recipe, folder, watch, Latest(None, ()), until)
 
 
 def resume(
-    path: str | Path, overrides: Sequence[str] = (), observers: Iterable[Observer] = ()
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    observers: Iterable[Observer] = (),
+    until: int | None = None,
 ) -> Run:
     """Go on with a run from its newest sound checkpoint, to the same bits as without the stop.
 
@@ -82,11 +89,13 @@ def resume(
         path: The run folder.
         overrides: Must change nothing; a difference is refused and shown.
         observers: Whoever wants to watch.
+        until: As for `train`; counted from the beginning of the run.
 
     Raises:
         CommandError: No such run, a changed recipe, base or data, or a run that has succeeded.
         CheckpointError: It has checkpoints, and each of them is damaged.
     """
+    _require_step(until)
     folder = RunFolder.open(Path(path))
     data = apply_overrides(read_yaml(folder.recipe), overrides)
     data["output"] = {"dir": str(folder.path.absolute())}
@@ -110,14 +119,16 @@ def resume(
             watch.notice(Started(os.getpid(), __version__, step))
             for bad, why in found.quarantined:
                 watch.notice(Warned(f"checkpoint {bad} was set aside: {why}"))
-            return _run(recipe, folder, watch, found)
+            return _run(recipe, folder, watch, found, until)
 
 
-def _run(recipe: Recipe, folder: RunFolder, watch: Observers, found: Latest) -> Run:
+def _run(
+    recipe: Recipe, folder: RunFolder, watch: Observers, found: Latest, until: int | None
+) -> Run:
     """Everything between the first and the last event of a session."""
     patience = _patience(recipe, watch)
     with waiting(patience):
-        return _sitting(recipe, folder, watch, found, patience)
+        return _sitting(recipe, folder, watch, found, patience, until)
 
 
 def _patience(recipe: Recipe, watch: Observers) -> Patience | None:
@@ -128,7 +139,12 @@ def _patience(recipe: Recipe, watch: Observers) -> Patience | None:
 
 
 def _sitting(
-    recipe: Recipe, folder: RunFolder, watch: Observers, found: Latest, patience: Patience | None
+    recipe: Recipe,
+    folder: RunFolder,
+    watch: Observers,
+    found: Latest,
+    patience: Patience | None,
+    until: int | None,
 ) -> Run:
     seed_everything(recipe.train.seed)
     session = open_session(recipe, folder, watch)
@@ -140,14 +156,23 @@ def _sitting(
         first = 0
         if session.evaluator.measures:
             session.evaluator.measure(0)
+    session.parts.until = until
     with _stop_signals() as session.parts.stop:
         if patience is not None:
             patience.stop = session.parts.stop
-        loop.train(session.parts, first)
+        if until is None or first < until:
+            loop.train(session.parts, first)
     session.parts.loader.close()
+    if until is not None and until <= (whole := session.parts.loader.num_steps):
+        raise Interrupted("training", got=f"a request to stop after step {until} of {whole}")
     report = finish(session)
     watch.notice(Finished(report["status"], report["reason"], 0))
     return Run(folder)
+
+
+def _require_step(until: int | None) -> None:
+    if until is not None and until < 1:
+        raise CommandError("--until", got=str(until), expected="a step, counted from 1")
 
 
 def _restore(session: Session, checkpoint: Path) -> int:

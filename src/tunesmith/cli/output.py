@@ -16,6 +16,10 @@ Recipe = Annotated[str, typer.Argument(help="Path of a recipe (YAML).")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes to it, such as train.learning_rate=1e-4.")
 ]
+Until = Annotated[
+    int | None,
+    typer.Option(help="Stop after this step, as Ctrl-C would then; resume goes on from there."),
+]
 RunPath = Annotated[str, typer.Argument(help="A run folder, such as runs/quickstart.")]
 
 

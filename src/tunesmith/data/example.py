@@ -3,7 +3,10 @@
 Legend for shapes: B examples side by side, T tokens of one sequence, N trained tokens.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -90,6 +93,27 @@ class Batch:
             if (tensor := getattr(self, name)) is not None
         }
         return replace(self, **there)
+
+
+def digest(batches: Iterable[Batch]) -> str:
+    """A hash of all that a step is trained on: rows, tokens and targets of its batches, in order.
+
+    A file counts by its name alone, so that rows which were moved to another folder are the same.
+
+    Args:
+        batches: In the memory of the processor.
+
+    Returns:
+        16 hex digits of SHA-256.
+    """
+    found = sha256()
+    for batch in batches:
+        rows = [(Path(source).name, row) for source, row in batch.rows]
+        laid_out = (batch.lengths, batch.prefixes, tuple(batch.input_ids.shape))
+        found.update(repr((rows, laid_out)).encode())
+        for tensor in (batch.input_ids, batch.places, batch.targets):
+            found.update(tensor.numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def _sent(x: Tensor, device: torch.device) -> Tensor:

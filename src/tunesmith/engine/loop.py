@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tunesmith.data.example import Batch
+from tunesmith.data.example import Batch, digest
 from tunesmith.data.loader import Loader
 from tunesmith.engine.memory import peak_gib
 from tunesmith.engine.schedule import LearningRate
@@ -45,6 +45,8 @@ class Parts:
     """Writes a checkpoint after so many steps if that is due, or if the flag says so."""
     stop: Callable[[], bool]
     """Whether the user asked for an end."""
+    until: int | None = field(default=None)
+    """Steps done at which to end as if the user had asked; the schedule stays that of the run."""
     rejected_in_a_row: int = field(default=0)
     rejected: int = field(default=0)
 
@@ -59,7 +61,8 @@ def train(parts: Parts, first: int = 0) -> None:
     num_steps = parts.loader.num_steps
     for step in range(first, num_steps):
         start = perf_counter()
-        batches = [batch.to(parts.device) for batch in parts.loader.step(step)]
+        loaded = parts.loader.step(step)
+        batches = [batch.to(parts.device) for batch in loaded]
         torch.manual_seed(step_seed(parts.seed, step))
 
         total, count = forward_backward(parts, batches)
@@ -87,12 +90,14 @@ def train(parts: Parts, first: int = 0) -> None:
             memory_gib=peak_gib(parts.device),
             rejected=not accepted,
             rows=() if accepted else tuple(row for batch in batches for row in batch.rows),
+            digest=digest(loaded),
+            seed=torch.initial_seed(),
         )
         parts.notice(report)
         judge(parts, report)
 
         evaluated = parts.evaluate(step + 1)
-        stopping = parts.stop() and step + 1 < num_steps
+        stopping = (parts.stop() or step + 1 == parts.until) and step + 1 < num_steps
         parts.save(step + 1, evaluated or stopping or step + 1 == num_steps)
         if stopping:
             raise Interrupted(

@@ -74,6 +74,10 @@ class Step:
     """True when loss or gradient was not finite and the step changed nothing."""
     rows: tuple[tuple[str, int], ...] = ()
     """The rows of a rejected step; empty otherwise."""
+    digest: str = ""
+    """Hash of the rows, tokens and targets that it was trained on, in order."""
+    seed: int | None = None
+    """What the random numbers of the step (dropout) came from."""
 
 
 @dataclass(frozen=True, slots=True)
