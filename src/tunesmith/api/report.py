@@ -14,6 +14,7 @@ from tunesmith.export.artefact import Artefact
 from tunesmith.export.certificate import Certificate
 from tunesmith.models.quantize import num_parameters
 from tunesmith.runs.events import now
+from tunesmith.runs.report.material import read_proof
 from tunesmith.runs.timeline import Timeline
 
 Details = dict[str, Any]
@@ -71,6 +72,7 @@ def assemble(
         "checkpoint": {"best_step": step, "last_step": session.parts.loader.num_steps},
         "artefact": artefact and {**asdict(artefact), "path": artefact.path.name},
         "certificate": certificate and asdict(certificate),
+        "proof": read_proof(session.folder),
         "timings": _timings(timeline),
         "warnings": [record["message"] for record in timeline.warnings],
     }

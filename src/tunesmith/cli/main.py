@@ -12,6 +12,7 @@ from tunesmith.cli import (
     export,
     plan,
     preview,
+    prove,
     report,
     resume,
     runs,
@@ -23,7 +24,7 @@ from tunesmith.cli.output import print_error
 from tunesmith.config import process
 from tunesmith.errors import TunesmithError
 
-VERBS = (train, plan, preview, resume, report, chat, evaluate, export, verify, runs, schema)
+VERBS = (train, plan, preview, resume, prove, report, chat, evaluate, export, verify, runs, schema)
 
 
 def build() -> typer.Typer:

@@ -85,6 +85,11 @@ class RunFolder:
         return self.path / "probes"
 
     @property
+    def proof(self) -> Path:
+        """What `prove` found; its runs lie here while it is at work."""
+        return self.path / "proof"
+
+    @property
     def exists(self) -> bool:
         """Whether a run lies here."""
         return self.events.is_file() or self.recipe.is_file()

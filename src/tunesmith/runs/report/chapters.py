@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from tunesmith.runs.report.chapter import Cell, Chapter, facts, written
 from tunesmith.runs.report.material import Material, Record
 from tunesmith.runs.report.measures import evaluations, results
+from tunesmith.runs.report.proof import proof
 from tunesmith.runs.report.wording import (
     count,
     duration,
@@ -35,6 +36,7 @@ def chapters(material: Material) -> list[Chapter]:
         adapter(report),
         artefact(report),
         certificate(report),
+        proof(report),
         timings(report),
         evaluations(material),
         versions(material.lock),

@@ -73,6 +73,17 @@ def read_json(path: Path, kind: type) -> Any:
     return value
 
 
+def read_proof(folder: RunFolder) -> Record | None:
+    """The certificate that `prove` left; None when there is none that can be read.
+
+    A damaged one must not take the report of a whole run with it.
+    """
+    try:
+        return read_json(folder.proof / "certificate.json", dict) or None
+    except CommandError:
+        return None
+
+
 def unfinished(folder: RunFolder, timeline: Timeline) -> Record:
     """What the events alone tell of a run that has no `report.json`.
 
@@ -102,5 +113,6 @@ def unfinished(folder: RunFolder, timeline: Timeline) -> Record:
         "data": data,
         "train": train,
         "checkpoint": {"best_step": max(best, default=None), "last_step": max(saved, default=None)},
+        "proof": read_proof(folder),
         "warnings": [warning["message"] for warning in timeline.warnings],
     }

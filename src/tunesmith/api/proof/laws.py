@@ -1,0 +1,124 @@
+"""What must hold of a run by itself: two runs that are wrong alike are equal to the last bit."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tunesmith.api.build import build_rate
+from tunesmith.api.proof.planned import Planned
+from tunesmith.api.proof.trace import Trace
+from tunesmith.data.order import Schedule
+from tunesmith.engine.loop import step_seed
+from tunesmith.recipe import Recipe
+
+MOST_EPOCHS = 50
+"""Epochs whose order is looked at."""
+FEW_ROWS = 12
+"""Rows below which two epochs may come in one order by chance; 12 have 479,001,600 orders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One sentence of the certificate.
+
+    Attributes:
+        says: What is claimed.
+        ok: Whether it holds.
+        figure: How much was looked at; or, where it does not hold, what was found instead.
+    """
+
+    says: str
+    ok: bool
+    figure: str
+
+
+def laws(recipe: Recipe, planned: Planned, trace: Trace) -> list[Claim]:
+    """The claims about one run, and about the plan of the whole of it."""
+    num_steps = planned.schedule.num_steps
+    steps = f"{len(trace.steps)} steps"
+    return [
+        _claim("each step had the rows that the plan has for it", _rows(planned, trace), steps),
+        _claim(
+            "in the plan, an epoch has each row as often as it should",
+            _counts(planned.schedule),
+            f"{_num_epochs(planned.schedule)} epochs of {len(planned.schedule.lengths):,} rows",
+        ),
+        _claim(
+            "in the plan, each epoch comes in an order of its own",
+            _orders(planned.schedule),
+            f"{_num_epochs(planned.schedule)} epochs",
+        ),
+        _claim("each step drew its random numbers anew", _seeds(recipe, trace), steps),
+        _claim(
+            "each step had the learning rate of the schedule",
+            _rates(recipe, num_steps, trace),
+            f"{steps} of {num_steps:,}",
+        ),
+    ]
+
+
+def _claim(says: str, problems: Iterator[str], figure: str) -> Claim:
+    problem = next(problems, None)
+    return Claim(says, problem is None, figure if problem is None else problem)
+
+
+def _rows(planned: Planned, trace: Trace) -> Iterator[str]:
+    for step, expected in zip(trace.steps, planned.digests, strict=False):
+        if step["digest"] != expected:
+            number = step["step"]
+            told = [planned.told(digest, number) for digest in (step["digest"], expected)]
+            yield f"step {number}: {told[0]}, where the plan has {told[1]}"
+
+
+def _num_epochs(schedule: Schedule) -> int:
+    """Epochs to look at: those of the run, and at least two, since the order is a function."""
+    return min(max(schedule.epoch_of(schedule.num_steps - 1) + 1, 2), MOST_EPOCHS)
+
+
+def _counts(schedule: Schedule) -> Iterator[str]:
+    """Of each row: the whole part of its file's weight, or one more where that has a fraction."""
+    weights = np.repeat(np.asarray(schedule.weights), schedule.rows_per_file)
+    for epoch in range(_num_epochs(schedule)):
+        found = np.bincount(schedule.plan(epoch).order, minlength=len(weights))
+        wrong = np.flatnonzero((found < np.floor(weights)) | (found > np.ceil(weights)))
+        if len(wrong):
+            row = int(wrong[0])
+            yield (
+                f"epoch {epoch + 1}: example {row + 1} comes {found[row]} times, its file has "
+                f"weight {weights[row]:g}"
+            )
+
+
+def _orders(schedule: Schedule) -> Iterator[str]:
+    seen: dict[bytes, int] = {}
+    for epoch in range(_num_epochs(schedule)):
+        order = schedule.plan(epoch).order
+        if len(order) < FEW_ROWS:
+            return
+        before = seen.setdefault(order.tobytes(), epoch)
+        if before != epoch:
+            yield f"epoch {epoch + 1} comes in the order of epoch {before + 1}"
+
+
+def _seeds(recipe: Recipe, trace: Trace) -> Iterator[str]:
+    seen: dict[int, int] = {}
+    for step in trace.steps:
+        number, seed = step["step"], step["seed"]
+        before = seen.setdefault(seed, number)
+        if before != number:
+            yield f"step {number}: seed {seed}, which step {before} had"
+        expected = step_seed(recipe.train.seed, number - 1)
+        if seed != expected:
+            yield f"step {number}: seed {seed}, by its definition {expected}"
+
+
+def _rates(recipe: Recipe, num_steps: int, trace: Trace) -> Iterator[str]:
+    rate = build_rate(recipe, num_steps)
+    for step in trace.steps:
+        expected = rate(step["step"] - 1)
+        if step["learning_rate"] != expected:
+            yield (
+                f"step {step['step']}: learning rate {step['learning_rate']!r}, by the schedule "
+                f"{expected!r}"
+            )

@@ -1,0 +1,68 @@
+"""The plan of a run as a fresh process makes it: which rows come in which step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith.api import build, lock
+from tunesmith.data.example import digest
+from tunesmith.data.order import Schedule
+from tunesmith.recipe import Recipe
+
+MOST_STEPS = 512
+"""Steps whose rows are looked up, so that a step with wrong rows can be told from where they are;
+512 steps of eight short rows take about a second."""
+MOST_ROWS = 8
+"""Rows of one step that are named."""
+
+Rows = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What the recipe has in store.
+
+    Attributes:
+        schedule: Which examples come when.
+        rows: Rows of the first steps, in the order in which they are trained on.
+        digests: Hash of what each of these steps is trained on.
+        num_heldout: Held-out rows.
+        lock: What `lock.json` would say of a run begun now.
+    """
+
+    schedule: Schedule
+    rows: list[Rows]
+    digests: list[str]
+    num_heldout: int
+    lock: dict[str, Any]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Planned":
+        """The plan of a resolved recipe.
+
+        Raises:
+            TunesmithError: As `train` would before its first step.
+        """
+        base = build.build_base(recipe)
+        rows = build.build_rows(recipe, base)
+        loader = build.build_loader(recipe, rows)
+        steps = [loader.step(number) for number in range(min(loader.num_steps, MOST_STEPS))]
+        loader.close()
+        return cls(
+            schedule=build.build_schedule(recipe, rows),
+            rows=[tuple(row for batch in batches for row in batch.rows) for batches in steps],
+            digests=[digest(batches) for batches in steps],
+            num_heldout=len(rows.heldout) if rows.heldout else 0,
+            lock=lock.describe(recipe, base.source, rows.sha256),
+        )
+
+    def told(self, found: str, step: int) -> str:
+        """The rows behind a digest, in words; `step` (from 1) is where they were met."""
+        if found not in self.digests:
+            return "rows or tokens that no step of the plan has"
+        number = step - 1
+        if self.digests[number] != found:
+            number = self.digests.index(found)
+        rows = [f"{source}:{row}" for source, row in self.rows[number]]
+        more = f" and {len(rows) - MOST_ROWS} more" if len(rows) > MOST_ROWS else ""
+        whose = "" if number == step - 1 else f" (planned for step {number + 1})"
+        return f"rows {', '.join(rows[:MOST_ROWS])}{more}{whose}"
