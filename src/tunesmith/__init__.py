@@ -18,6 +18,7 @@ _LAZY = {
     "generate": "tunesmith.api",
     "export": "tunesmith.api",
     "plan": "tunesmith.api",
+    "prove": "tunesmith.api",
     "Run": "tunesmith.api",
     "Recipe": "tunesmith.recipe",
     "TunesmithError": "tunesmith.errors",
@@ -32,6 +33,7 @@ __all__ = [
     "export",
     "generate",
     "plan",
+    "prove",
     "resume",
     "train",
 ]

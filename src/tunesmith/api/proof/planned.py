@@ -1,6 +1,7 @@
 """The plan of a run as a fresh process makes it: which rows come in which step."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tunesmith.api import build, lock
@@ -62,7 +63,7 @@ class Planned:
         number = step - 1
         if self.digests[number] != found:
             number = self.digests.index(found)
-        rows = [f"{source}:{row}" for source, row in self.rows[number]]
+        rows = [f"{Path(source).name}:{row}" for source, row in self.rows[number]]
         more = f" and {len(rows) - MOST_ROWS} more" if len(rows) > MOST_ROWS else ""
         whose = "" if number == step - 1 else f" (planned for step {number + 1})"
         return f"rows {', '.join(rows[:MOST_ROWS])}{more}{whose}"
