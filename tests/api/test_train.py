@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 import tunesmith
 from tunesmith.api.train import resume, train
+from tunesmith.checkpoint.verify import verify
 from tunesmith.errors import CommandError, Interrupted, RunError
 from tunesmith.recipe import to_yaml
 from tunesmith.runs.timeline import Timeline
@@ -72,6 +73,45 @@ def test_stopped_and_resumed_equals_uninterrupted(make, tmp_path, adapter, step)
     parts = resume(tmp_path / "parts")
     assert parts.report["artefact"]["sha256"] == whole.report["artefact"]["sha256"]
     assert _line(parts) == _line(whole)
+
+
+@pytest.mark.parametrize("until", [5, 12])
+def test_until_stops_there_and_before_the_export(make, tmp_path, until):
+    data = make(evaluate__tasks=[]).model_dump(mode="json")
+    with pytest.raises(Interrupted, match=f"a request to stop after step {until} of 12"):
+        train(_with_dir(data, tmp_path / "run"), until=until)
+    stopped = tunesmith.Run.open(tmp_path / "run")
+    assert [step["step"] for step in Timeline.read(stopped.path).steps] == [*range(1, until + 1)]
+    assert verify(stopped.folder.checkpoints / f"step-{until}").step == until
+    assert not stopped.folder.adapter.exists()
+    with pytest.raises(Interrupted, match=f"a request to stop after step {until} of 12"):
+        resume(stopped.path, until=until)
+    assert resume(stopped.path, until=13).status == "succeeded"
+
+
+def test_until_before_the_first_step_is_refused(make):
+    with pytest.raises(CommandError, match="--until: got 0; expected a step"):
+        train(make(), until=0)
+    with pytest.raises(CommandError, match="--until: got -1"):
+        train(make(), until=-1)
+
+
+def test_each_step_tells_what_it_was_trained_on(make, tmp_path, rows):
+    data = make(evaluate__tasks=[], data__eval=None).model_dump(mode="json")
+
+    def told(name):
+        with pytest.raises(Interrupted):
+            train(_with_dir(data, tmp_path / name), until=7)
+        steps = Timeline.read(tmp_path / name / "events.jsonl").steps
+        return [step["digest"] for step in steps], [step["seed"] for step in steps]
+
+    digests, seeds = told("first")
+    assert told("again") == (digests, seeds)
+    assert len(set(digests)) == len(set(seeds)) == 7
+    rows.write_text(rows.read_text().replace("say ", "SAY ", 1))
+    changed = [new != old for new, old in zip(told("changed")[0], digests, strict=True)]
+    # The first row comes in one step of the first epoch, and perhaps in the first of the second.
+    assert sum(changed[:6]) == 1
 
 
 def test_killed_at_any_moment_and_resumed_equals_uninterrupted(make, tmp_path):

@@ -1,11 +1,12 @@
 """The loader holds no place: any step, in any order, is the same batches."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tunesmith.data.example import Batch
+from tunesmith.data.example import Batch, digest
 from tunesmith.data.loader import Loader
 from tunesmith.data.order import Schedule
 from tunesmith.data.planner import Layout
@@ -40,6 +41,26 @@ def make_loader(prepared: Prepared):
 
 def content(batches: list[Batch]) -> list[tuple]:
     return [(batch.input_ids.tolist(), batch.places.tolist(), batch.rows) for batch in batches]
+
+
+def test_a_digest_tells_the_steps_apart_but_not_the_folder(make_loader) -> None:
+    loader = make_loader()
+    steps = [loader.step(step) for step in range(loader.num_steps)]
+    digests = [digest(batches) for batches in steps]
+    assert len(set(digests)) == len(steps) > 4
+    assert [digest(make_loader().step(step)) for step in range(loader.num_steps)] == digests
+    first = steps[0][0]
+    rows = first.rows
+    moved = replace(first, rows=tuple((f"/other/{Path(source).name}", n) for source, n in rows))
+    assert digest([moved, *steps[0][1:]]) == digests[0]
+    for changed in (
+        replace(first, rows=((rows[0][0], rows[0][1] + 1), *rows[1:])),
+        replace(first, input_ids=first.input_ids + 1),
+        replace(first, targets=first.targets + 1),
+        replace(first, places=first.places - 1),
+    ):
+        assert digest([changed, *steps[0][1:]]) != digests[0]
+    assert digest(steps[0][::-1]) != digests[0] or len(steps[0]) == 1
 
 
 def test_seeking_gives_the_batches_of_walking(make_loader) -> None:
