@@ -86,7 +86,8 @@ def test_until_stops_there_and_before_the_export(make, tmp_path, until):
     assert not stopped.folder.adapter.exists()
     with pytest.raises(Interrupted, match=f"a request to stop after step {until} of 12"):
         resume(stopped.path, until=until)
-    assert resume(stopped.path, until=13).status == "succeeded"
+    if until == 12:  # From any other step, resuming to the end is tried below.
+        assert resume(stopped.path, until=13).status == "succeeded"
 
 
 def test_until_before_the_first_step_is_refused(make):
