@@ -14,6 +14,7 @@ from tunesmith.export.artefact import Artefact
 from tunesmith.export.certificate import Certificate
 from tunesmith.models.quantize import num_parameters
 from tunesmith.runs.events import now
+from tunesmith.runs.report.guard import guard
 from tunesmith.runs.timeline import Timeline
 
 Details = dict[str, Any]
@@ -60,6 +61,7 @@ def assemble(
         "eval_loss": _heldout(before, after),
         "forgetting": _forgetting(session, step, before, after),
         "train": _train(session, timeline),
+        "guard": guard(timeline),
         "adapter": {
             "name": session.recipe.adapter.name,
             "trainable_parameters": attached.num_trained,
@@ -200,7 +202,7 @@ def _train(session: Session, timeline: Timeline) -> dict[str, Any]:
         "tokens_per_second": sum(step["tokens"] for step in steps) / seconds,
         "tokens_trained_per_second": sum(step["tokens_trained"] for step in steps) / seconds,
         "peak_memory_gib": max(step["memory_gib"] for step in steps),
-        "rejected_steps": sum(step["rejected"] for step in steps),
+        "rejected_steps": len(timeline.rejected),
         "precision": session.recipe.train.precision,
         "device": str(session.parts.device),
         "learning_rate": session.recipe.train.learning_rate,

@@ -14,6 +14,7 @@ from tunesmith.engine.evaluation import Evaluator
 from tunesmith.engine.fit import Fit, measure
 from tunesmith.engine.loop import Parts
 from tunesmith.engine.observers import Observers
+from tunesmith.engine.rewind import Rewind
 from tunesmith.engine.saving import Saver
 from tunesmith.export.artefact import fingerprints
 from tunesmith.models.base import Base
@@ -92,6 +93,15 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     parts = build.build_parts(recipe, learner, loader, watch.notice)
     parts.evaluate = evaluator
     parts.save = _saver(recipe, folder, parts, learner, evaluator, locked)
+    parts.rewind = Rewind(
+        folder.checkpoints,
+        learner.attached.trained,
+        parts.optimizer,
+        parts.guard,
+        loader,
+        evaluator.history,
+        watch.notice,
+    )
     start = fingerprints(learner.attached.trained)
     return Session(
         recipe, folder, watch, base, rows, learner, parts, evaluator, locked, measured, start
@@ -116,10 +126,7 @@ def _saver(
         manifest={"recipe": lock.plain(recipe), "lock": locked},
         history=evaluator.history,
         best=lambda: best_of(recipe, evaluator),
-        counters=lambda: {
-            "rejected": parts.rejected,
-            "rejected_in_a_row": parts.rejected_in_a_row,
-        },
+        guard=parts.guard,
         notice=parts.notice,
     )
 
