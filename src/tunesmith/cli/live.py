@@ -216,4 +216,5 @@ def rejection(step: Step) -> str:
 def turn(event: WentBack) -> str:
     """What is said when the run goes back."""
     rows = f"; {plural(len(event.rows), 'row')} left out from now on" if event.rows else ""
-    return f"warning: going back from step {count(event.step)} to {count(event.to)}: {event.reason}{rows}"
+    way = f"going back from step {count(event.step)} to {count(event.to)}"
+    return f"warning: {way}: {event.reason}{rows}"

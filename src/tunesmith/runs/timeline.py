@@ -98,7 +98,7 @@ def _forget_after(step: int | None, told: dict[int, Record]) -> None:
 
 @dataclass(slots=True)
 class _Guard:
-    """What the guard did. A checkpoint knows all of it that was told before: a resume keeps that."""
+    """What the guard did. A checkpoint knows what was told before it: a resume keeps that."""
 
     rejected: list[Record] = field(default_factory=list)
     went_back: list[Record] = field(default_factory=list)
