@@ -37,6 +37,11 @@ class Loader:
         """Optimizer steps of the run."""
         return self._schedule.num_steps
 
+    @property
+    def num_examples(self) -> int:
+        """Examples of the data, those left out counted."""
+        return len(self._prepared)
+
     def step(self, index: int) -> list[Batch]:
         """The micro-batches of a step, counted from 0; none where all its examples are left out.
 

@@ -50,8 +50,8 @@ class Rewind:
         """Go back from `done` steps because of `why`; returns the steps done then.
 
         Raises:
-            RunError: This was not to be tried `again`, or has been too often. Parameters and the
-                newest checkpoint are then those gone back to.
+            RunError: This was not to be tried `again`, has been too often, or most rows would be
+                left out. Parameters and the newest checkpoint are then those gone back to.
         """
         rows = self.loader.places(self.guard.blamed)
         step, values = self._restore(done, why, rows)
@@ -63,8 +63,18 @@ class Rewind:
         self.history.update(read_history(values))
         self.notice(WentBack(done, step, why, rows))
         if not again or self.guard.returns > MAX_RETURNS:
-            raise diverged(done, why, self.loader.places(self.guard.left_out), self.guard.returns)
+            raise diverged(done, f"{why}{self._tried()}", self._left_out())
+        if 2 * len(self.guard.left_out) > self.loader.num_examples:
+            many = f"{len(self.guard.left_out)} of the {self.loader.num_examples} rows"
+            raise diverged(done, f"{why}{self._tried()}; so {many} would be left out", rows)
         return step
+
+    def _tried(self) -> str:
+        before = self.guard.returns - 1
+        return f"; gone back {before} time{'s' if before > 1 else ''} before" if before else ""
+
+    def _left_out(self) -> tuple[tuple[str, int], ...]:
+        return self.loader.places(self.guard.left_out)
 
     def _restore(
         self, done: int, why: str, rows: tuple[tuple[str, int], ...]
@@ -83,24 +93,20 @@ class Rewind:
         raise diverged(done, f"{why}; no sound checkpoint to go back to", rows)
 
 
-def diverged(
-    done: int, why: str, rows: tuple[tuple[str, int], ...] = (), returns: int = 0
-) -> RunError:
+def diverged(done: int, why: str, rows: tuple[tuple[str, int], ...] = ()) -> RunError:
     """The error of a run that cannot go on.
 
     Args:
         done: Steps done.
         why: What went wrong in the last of them.
-        rows: Those that were to blame.
-        returns: How often the run has gone back, this time counted.
+        rows: Those of rejected steps.
     """
     named = ", ".join(f"{source}:{row}" for source, row in rows[:MAX_NAMED])
     more = f" and {len(rows) - MAX_NAMED} more" if len(rows) > MAX_NAMED else ""
-    tried = f"; gone back {returns - 1} times before" if returns > 1 else ""
-    left_out = f"; rows of rejected steps: {named}{more}" if named else ""
+    rejected = f"; rows of rejected steps: {named}{more}" if named else ""
     return RunError(
         f"step {done}",
-        got=f"a run that diverged: {why}{tried}{left_out}",
+        got=f"a run that diverged: {why}{rejected}",
         expected="finite numbers, and a loss near that of the steps before",
         hint="lower train.learning_rate, set train.precision: fp32, or look at the rows named",
     )

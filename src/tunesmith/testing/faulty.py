@@ -2,15 +2,21 @@
 
 import math
 from collections.abc import Callable, Iterable
+from hashlib import sha256
+from importlib import import_module
 from typing import Any, Protocol
 
 import torch
 
 from tunesmith.api import build
+from tunesmith.api.report import assemble
 from tunesmith.api.resolve import resolve
+from tunesmith.api.session import Session
 from tunesmith.data.example import Batch
+from tunesmith.export.artefact import fingerprints
 from tunesmith.methods.base import LossSum
 from tunesmith.recipe import Recipe
+from tunesmith.runs.folder import write_json
 
 Fault = Callable[[Batch, LossSum, build.Learner], LossSum]
 """What becomes of the loss of a batch."""
@@ -82,3 +88,20 @@ def rows_of(recipe: Recipe, steps: Iterable[int]) -> list[tuple[str, int]]:
     found = [row for step in steps for row in loader.places(loader.examples(step))]
     loader.close()
     return found
+
+
+def leave_out_export(patch: Patch) -> None:
+    """End runs without an export: what it is compared in, a fresh process, takes seconds.
+
+    The report has a hash of the trained parameters in the place of the artefact's.
+    """
+
+    def finish(session: Session) -> dict[str, Any]:
+        report = assemble(session, session.best or 0, None, None, ("succeeded", ""))
+        bits = repr(sorted(fingerprints(session.learner.attached.trained).items()))
+        report["artefact"] = {"sha256": sha256(bits.encode()).hexdigest()}
+        write_json(session.folder.report_json, report)
+        return report
+
+    # The package has a function of the name of this module.
+    patch.setattr(import_module("tunesmith.api.train"), "finish", finish)
