@@ -12,7 +12,7 @@ LENGTH = 128
 FIRST = 8
 """Steps before anything is judged; their median is where the run began."""
 ACTIVE = 32
-"""Steps from which the limits are as stated; before, they are twice as wide."""
+"""Steps from which the width is trusted; before, it counts twice."""
 SIGMAS = 8.0
 """Widths of a normal distribution above the median. Batches of few rows have heavy tails: OLMo-core
 takes 6, of batches of millions of tokens."""
@@ -56,7 +56,7 @@ class Window:
         usual = median(self.values)
         width = CONSISTENCY * median(abs(value - usual) for value in self.values)
         caution = 1.0 if self.num_seen >= ACTIVE else 2.0
-        return max(usual, self.start) + caution * max(SIGMAS * width, self.least)
+        return max(usual, self.start) + max(caution * SIGMAS * width, self.least)
 
     def recent(self, count: int) -> float | None:
         """Median of the last `count` values, of all when there are fewer; None without any."""
