@@ -66,7 +66,7 @@ def measure(job: dict[str, Any]) -> Result:
     weight_mb = num_bytes(base.model) / 1e6
     rows = build.build_rows(recipe, base)
     learner = build.build_learner(recipe, base)
-    heldout = build_heldout(recipe, rows)
+    heldout = build_heldout(recipe, rows).batches()
     before = _loss(learner, heldout)
     steps: list[Step] = []
     loop.train(_parts(recipe, rows, learner, steps))

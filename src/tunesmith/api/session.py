@@ -1,6 +1,7 @@
 """One sitting of a run: every part built and wired, ready for the loop."""
 
 from collections.abc import Set
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,7 +30,7 @@ from tunesmith.errors import MachineError
 from tunesmith.export.artefact import fingerprints
 from tunesmith.models.base import Base
 from tunesmith.recipe import Recipe
-from tunesmith.runs.events import Phase, Planned, Warned
+from tunesmith.runs.events import Evaluated, Phase, Planned, Warned
 from tunesmith.runs.folder import RunFolder
 from tunesmith.runs.room import Room
 
@@ -62,20 +63,24 @@ class Session:
     def best_without(self, damaged: Set[int]) -> int | None:
         """The same among the steps whose checkpoints are not in `damaged`."""
         whole = [e for step, e in self.evaluator.history.items() if step not in damaged]
-        return best_step(whole, self.recipe.evaluate.forgetting_budget)
+        return best_among(whole, self.recipe)
 
 
 def best_of(recipe: Recipe, evaluator: Evaluator) -> int | None:
-    """The best evaluated step within the budget; without measures, none is needed.
+    """The best evaluated step within the budget; without measures, none is needed."""
+    return best_among(evaluator.history.values(), recipe)
+
+
+def best_among(history: Iterable[Evaluated], recipe: Recipe) -> int | None:
+    """The best of these evaluations, by the recipe's first task and within its budget.
 
     Where forgetting could not be measured even once, which the report says, a budget would throw
     the whole run away for a fault of the measure: then it is left aside.
     """
-    history = evaluator.history.values()
+    history, tasks = list(history), recipe.evaluate.tasks
     later = [each for each in history if each.step > 0]
     failed = all(each.skipped and each.forgetting is None for each in later)
     budget = None if failed else recipe.evaluate.forgetting_budget
-    tasks = recipe.evaluate.tasks
     return best_step(history, budget, tasks[0].name if tasks else None)
 
 

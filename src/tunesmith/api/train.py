@@ -141,10 +141,11 @@ def _sitting(
         first = 0
         if session.evaluator.measures:
             session.evaluator.measure(0)
-        session.parts.save(0, True)  # The way back to the start.
     with _stop_signals() as session.parts.stop:
         if patience is not None:
             patience.stop = session.parts.stop
+        if found.manifest is None:
+            session.parts.save(0, True)  # The way back to the start.
         loop.train(session.parts, first)
     session.parts.loader.close()
     if warning := stunted(Timeline.read(folder.events)):

@@ -11,7 +11,7 @@ LENGTH = 128
 """Steps of the window, as in OLMo-core's SkipStepOptimizer."""
 FIRST = 8
 """Steps before anything is judged; their median is where the run began."""
-ACTIVE = 32
+ACTIVE = 16
 """Steps from which the width is trusted; before, it counts twice."""
 SIGMAS = 8.0
 """Widths of a normal distribution above the median. Batches of few rows have heavy tails: OLMo-core
