@@ -27,7 +27,7 @@ def test_the_limit_by_hand():
     window.add(8.0)
     # Median 4.5, distances 0.5 0.5 1.5 1.5 2.5 2.5 3.5 3.5, so a MAD of 2; twice as wide at first.
     assert window.limit == pytest.approx(4.5 + 2 * 8 * 1.4826 * 2)
-    for _ in range(ACTIVE - FIRST):
+    for _ in range(LENGTH):
         window.add(4.5)
     assert window.limit == pytest.approx(4.5 + 0.1)
 

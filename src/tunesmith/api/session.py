@@ -1,7 +1,6 @@
 """One sitting of a run: every part built and wired, ready for the loop."""
 
-from collections.abc import Set
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
