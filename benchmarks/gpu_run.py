@@ -21,7 +21,8 @@ from tunesmith.adapters import full, lora
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Batch, Example
 from tunesmith.engine import optimizer
-from tunesmith.engine.loop import Parts, train
+from tunesmith.engine.loop import train
+from tunesmith.engine.parts import Parts
 from tunesmith.engine.schedule import LearningRate
 from tunesmith.errors import TunesmithError
 from tunesmith.methods import sft

@@ -18,6 +18,7 @@ from tunesmith.api.measures import build_heldout
 from tunesmith.api.resolve import device, resolve
 from tunesmith.engine import loop
 from tunesmith.engine.memory import peak_gib
+from tunesmith.engine.parts import Parts
 from tunesmith.evaluate.heldout import heldout_loss
 from tunesmith.models.quantize import num_bytes
 from tunesmith.recipe import Recipe, from_dict
@@ -66,7 +67,7 @@ def measure(job: dict[str, Any]) -> Result:
     weight_mb = num_bytes(base.model) / 1e6
     rows = build.build_rows(recipe, base)
     learner = build.build_learner(recipe, base)
-    heldout = build_heldout(recipe, rows)
+    heldout = build_heldout(recipe, rows).batches()
     before = _loss(learner, heldout)
     steps: list[Step] = []
     loop.train(_parts(recipe, rows, learner, steps))
@@ -108,7 +109,7 @@ def _recipe(job: dict[str, Any]) -> Recipe:
     )
 
 
-def _parts(recipe: Recipe, rows: build.Rows, learner: build.Learner, steps: list) -> loop.Parts:
+def _parts(recipe: Recipe, rows: build.Rows, learner: build.Learner, steps: list) -> Parts:
     """The loop of a real run, without measures and checkpoints on the way."""
     loader = build.build_loader(recipe, rows)
 

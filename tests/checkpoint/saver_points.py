@@ -19,11 +19,17 @@ from torch import nn
 
 from tests.checkpoint.strikes import Scenario, every_point, these_points, traced
 from tunesmith.checkpoint.verify import latest
+from tunesmith.engine.guard import Guard
 from tunesmith.engine.saving import Saver, restore
 
 AT, END = 4, 8
 BEST = {0: None, 1: 1, 2: 1, 3: 1, 4: 4, 5: 4, 6: 6, 7: 6, 8: 6}
 """The best step as it is known after each step; saving AT makes two older ones superfluous."""
+
+
+def guard(rejected: int = 0) -> Guard:
+    """One that asks for no checkpoint to be kept: none is waiting to be proved but a past one."""
+    return Guard(END, rejected=rejected, pending=(0, 0))
 
 
 class Training:
@@ -44,7 +50,7 @@ class Training:
             manifest={"recipe": {"name": "points"}},
             history={},
             best=lambda: BEST[self.step],
-            counters=lambda: {"rejected": 0, "rejected_in_a_row": 0},
+            guard=guard(),
             notice=lambda event: None,
         )
 
@@ -88,7 +94,7 @@ def scenarios(base: Path) -> dict[str, Scenario]:
     shutil.copytree(same / f"step-{AT}", same / f".old-step-{AT}-{2**22 + 1}")
     other = Training(same)
     other.go_on()
-    other.save.counters = lambda: {"rejected": 1, "rejected_in_a_row": 0}
+    other.save.guard = guard(rejected=1)
     other.save(AT, must=True)
     for _ in range(AT):
         memory.advance()

@@ -31,3 +31,12 @@ def test_a_checkpoint_over_the_budget_is_out():
     assert best_step(history, 0.2) == 5
     assert best_step(history, 0.05) is None
     assert best_step([_at(5, 0.6)], 0.2) is None
+
+
+def test_an_evaluation_without_the_measure_that_decides_comes_last():
+    nan = float("nan")
+    assert best_step([_at(5, 0.1), _at(10), _at(15, loss=0.1)], None, "t") == 5
+    assert best_step([_at(5, 0.1), _at(10, 0.9)], None, "other") == 10
+    assert best_step([_at(5, 0.1, 1.0), _at(10, 0.9, 2.0)], None, "other") == 5
+    assert best_step([_at(5, nan), _at(10, 0.2), _at(15, nan)], None) == 10
+    assert best_step([_at(5, 0.2, nan), _at(10, 0.2, 3.0)], None) == 10

@@ -8,14 +8,14 @@ import torch
 
 from tunesmith.api import build
 from tunesmith.api.resolve import resolve
+from tunesmith.engine.guard import PATIENCE
 from tunesmith.engine.loop import (
-    PATIENCE,
-    Parts,
     clip_gradients,
     forward_backward,
     step_seed,
     train,
 )
+from tunesmith.engine.parts import Parts
 from tunesmith.errors import Interrupted, RunError
 from tunesmith.methods.base import LossSum
 from tunesmith.recipe import from_dict

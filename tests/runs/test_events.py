@@ -64,6 +64,7 @@ def test_each_kind_has_its_name():
         "planned": "Planned",
         "phase": "Phase",
         "step": "Step",
+        "wentback": "WentBack",
         "evaluated": "Evaluated",
         "saved": "Saved",
         "warned": "Warned",

@@ -115,3 +115,38 @@ def test_reading_takes_the_file_or_its_folder_and_leaves_a_torn_line_out(tmp_pat
 def test_a_run_without_events_is_empty(tmp_path):
     timeline = Timeline.read(tmp_path / "events.jsonl")
     assert (timeline.steps, timeline.started, timeline.seconds) == ([], [], 0.0)
+
+
+def rejected(number: int) -> dict:
+    return {**step(number), "rejected": True}
+
+
+def went_back(number: int, to: int) -> dict:
+    return record("wentback", step=number, to=to)
+
+
+def test_going_back_voids_steps_and_keeps_why():
+    events = [started(), *map(step, (1, 2, 3, 4)), record("saved", step=2), record("saved", step=4)]
+    events += [record("evaluated", step=4), rejected(5), rejected(6), went_back(6, 2), step(3)]
+    timeline = Timeline.of(events)
+    assert numbers(timeline.steps) == [1, 2, 3]
+    assert (numbers(timeline.saved), timeline.evaluations) == ([2], [])
+    assert numbers(timeline.rejected) == [5, 6]
+    assert numbers(timeline.went_back) == [6]
+
+
+def test_a_resume_keeps_of_the_guard_what_its_checkpoint_knew():
+    before = [
+        started(),
+        rejected(1),
+        step(2),
+        record("saved", step=2),
+        rejected(3),
+        went_back(3, 2),
+    ]
+    again = [rejected(3), went_back(3, 2), step(4), record("saved", step=4), rejected(5)]
+    assert numbers(Timeline.of([*before, started(2)]).rejected) == [1]
+    timeline = Timeline.of([*before, started(2), *again, started(4)])
+    assert numbers(timeline.rejected) == [1, 3]
+    assert numbers(timeline.went_back) == [3]
+    assert Timeline.of([*before, started(None)]).rejected == []

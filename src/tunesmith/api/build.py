@@ -26,7 +26,8 @@ from tunesmith.data.store import PrepareOptions, prepare
 from tunesmith.data.template import Renderer
 from tunesmith.engine import optimizer
 from tunesmith.engine.fit import Trial
-from tunesmith.engine.loop import Parts
+from tunesmith.engine.guard import Guard
+from tunesmith.engine.parts import Parts
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.saving import num_bytes
 from tunesmith.engine.schedule import LearningRate
@@ -266,4 +267,5 @@ def build_parts(
         evaluate=lambda step: False,
         save=lambda step, must: None,
         stop=lambda: False,
+        guard=Guard(loader.num_steps, outliers=recipe.train.guard),
     )

@@ -1,13 +1,13 @@
 """Builds what a run measures: held-out batches, tasks, probes, and the model that answers them."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from tunesmith.api.build import Learner, Rows, pad_id
@@ -17,11 +17,18 @@ from tunesmith.data.order import plan_batches
 from tunesmith.data.reading import read_file
 from tunesmith.data.template import Renderer
 from tunesmith.evaluate import probes
-from tunesmith.evaluate.probes.base import ProbeResult, ProbeSet, lay_out
+from tunesmith.evaluate.probes.base import (
+    MAX_BATCH_TOKENS,
+    Collate,
+    ProbeResult,
+    ProbeSet,
+    lay_out,
+)
 from tunesmith.evaluate.task import TaskRows, prepare_task
 from tunesmith.generate.generate import generate
 from tunesmith.generate.options import GenerateOptions
 from tunesmith.models.policy import Policy
+from tunesmith.models.resting import resting
 from tunesmith.recipe import Recipe
 from tunesmith.runs.folder import write_json
 
@@ -62,6 +69,41 @@ class Answers:
         answers = self.ids(prompts, max_new_tokens, keep_stop=False)
         return [tokenizer.decode(answer, skip_special_tokens=True) for answer in answers]
 
+    def smaller(self) -> "Answers | None":
+        """With half the rows side by side; None when it is one."""
+        return replace(self, batch_rows=self.batch_rows // 2) if self.batch_rows > 1 else None
+
+
+@dataclass(frozen=True)
+class HeldoutRows:
+    """The held-out rows, laid out when they are asked for.
+
+    Attributes:
+        rows: Of the run.
+        packed: As its other batches are.
+        max_tokens: Of one batch; a longer row has one of its own.
+    """
+
+    rows: Rows
+    packed: bool
+    max_tokens: int = HELDOUT_TOKENS
+
+    def batches(self) -> list[Batch]:
+        """All of them in order, so that they pair with those of another evaluation."""
+        lay = partial(collate, packed=self.packed, pad_id=pad_id(self.rows.renderer))
+        heldout = self.rows.heldout
+        return [lay([heldout[i] for i in range(*bounds)]) for bounds in pairwise(self._bounds())]
+
+    def smaller(self) -> "HeldoutRows | None":
+        """In batches of half the tokens; None when each row is one already."""
+        if len(self._bounds()) > len(self.rows.heldout):
+            return None
+        return replace(self, max_tokens=self.max_tokens // 2)
+
+    def _bounds(self) -> np.ndarray:
+        lengths = self.rows.heldout.lengths
+        return plan_batches(lengths, np.arange(len(lengths)), None, self.max_tokens)
+
 
 @dataclass(frozen=True)
 class BoundProbe:
@@ -73,6 +115,8 @@ class BoundProbe:
         asked: Prompts and the base's answers.
         features: The base's features at the answer tokens, one tensor a batch.
         head: The base's head, where training may change it; None where it stays.
+        lay: Lays examples out.
+        max_tokens: Answer tokens of one batch.
     """
 
     name: str
@@ -80,6 +124,8 @@ class BoundProbe:
     asked: ProbeSet
     features: list[Tensor]
     head: Tensor | None
+    lay: Collate
+    max_tokens: int = MAX_BATCH_TOKENS
 
     def measure(self) -> ProbeResult:
         """Compare the model as it is now with the base."""
@@ -89,15 +135,20 @@ class BoundProbe:
             lambda batch: self.policy.log_probs_of(self.policy.features(batch)),
         )
 
+    def smaller(self) -> "BoundProbe | None":
+        """In batches of half the tokens; None when each prompt is one already."""
+        asked, tokens = self.asked, self.max_tokens // 2
+        if len(asked.batches) == len(asked.prompts):
+            return None
+        asked = lay_out(asked.prompts, asked.answers, self.name, self.lay, tokens)
+        sizes = [batch.num_trained for batch in asked.batches]
+        features = list(torch.cat(self.features).split(sizes))
+        return replace(self, asked=asked, features=features, max_tokens=tokens)
 
-def build_heldout(recipe: Recipe, rows: Rows) -> list[Batch]:
-    """The held-out rows as batches, longest examples kept together; empty without `data.eval`."""
-    if rows.heldout is None:
-        return []
-    order = np.arange(len(rows.heldout))
-    bounds = plan_batches(rows.heldout.lengths, order, None, HELDOUT_TOKENS)
-    lay = partial(collate, packed=recipe.data.packing, pad_id=pad_id(rows.renderer))
-    return [lay([rows.heldout[i] for i in range(start, end)]) for start, end in pairwise(bounds)]
+
+def build_heldout(recipe: Recipe, rows: Rows) -> HeldoutRows | None:
+    """The held-out rows; None without `data.eval`."""
+    return None if rows.heldout is None else HeldoutRows(rows, recipe.data.packing)
 
 
 def build_tasks(recipe: Recipe, renderer: Renderer) -> list[TaskRows]:
@@ -112,25 +163,30 @@ def build_probes(
 
     The base's answers are kept in `folder`, as proof and so that a resumed run need not ask again.
     """
+    return [build_probe(name, recipe, learner, answers, folder) for name in probe_names(recipe)]
+
+
+def probe_names(recipe: Recipe) -> list[str]:
+    """The probes of the recipe, each once."""
+    return list(dict.fromkeys(recipe.evaluate.probes))
+
+
+def build_probe(
+    name: str, recipe: Recipe, learner: Learner, answers: Answers, folder: Path
+) -> BoundProbe:
+    """One of `build_probes`."""
     lay = partial(collate, packed=recipe.data.packing, pad_id=pad_id(answers.renderer))
-    bound = []
-    for name in dict.fromkeys(recipe.evaluate.probes):
-        probe = probes.load(name)
-        path = folder / f"{name}.json"
-        if path.is_file():
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            asked = lay_out(kept["prompts"], kept["answers"], name, lay)
-        else:
-            asked = probe.prepare(answers.ids, answers.renderer, lay, probe.Config())
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"prompts": asked.prompts, "answers": asked.answers})
-        bound.append(_bind(name, learner, asked))
-    return bound
-
-
-def _bind(name: str, learner: Learner, asked: ProbeSet) -> BoundProbe:
+    probe = probes.load(name)
+    path = folder / f"{name}.json"
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        asked = lay_out(kept["prompts"], kept["answers"], name, lay)
+    else:
+        asked = probe.prepare(answers.ids, answers.renderer, lay, probe.Config())
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"prompts": asked.prompts, "answers": asked.answers})
     policy = learner.policy
-    policy.model.eval()
-    features: Sequence[Tensor] = [policy.features(batch) for batch in asked.batches]
+    with resting(policy.model):
+        features = [policy.features(batch) for batch in asked.batches]
     head = policy.head.detach().clone() if learner.adapter.TRAINS_BASE else None
-    return BoundProbe(name, policy, asked, list(features), head)
+    return BoundProbe(name, policy, asked, features, head, lay)

@@ -41,7 +41,8 @@ def rehearse(recipe: Recipe, rows: Rows, learner: Learner, num_steps: int) -> fl
 
 
 def _heldout(recipe: Recipe, rows: Rows, learner: Learner) -> float:
-    batches = build_heldout(recipe, rows)
+    heldout = build_heldout(recipe, rows)
+    batches = heldout.batches() if heldout else []
     part = batches[:HELDOUT_BATCHES]
     if not part:
         return 0.0

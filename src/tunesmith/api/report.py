@@ -14,6 +14,7 @@ from tunesmith.export.artefact import Artefact
 from tunesmith.export.certificate import Certificate
 from tunesmith.models.quantize import num_parameters
 from tunesmith.runs.events import now
+from tunesmith.runs.report.guard import guard
 from tunesmith.runs.report.material import read_proof
 from tunesmith.runs.timeline import Timeline
 
@@ -39,6 +40,7 @@ def assemble(
     timeline = Timeline.read(session.folder.events)
     before, after = _details(session, 0), _details(session, step)
     tasks = _tasks(before, after)
+    first = next(iter(session.recipe.evaluate.tasks), None)
     attached = session.learner.attached
     return {
         "status": outcome[0],
@@ -56,11 +58,17 @@ def assemble(
             {"check": c.name, "ok": c.ok, "figure": c.figure, "says": c.says}
             for c in session.rows.checks
         ],
-        "task": tasks[0] if tasks else None,
+        "task": next((task for task in tasks if first and task["name"] == first.name), None),
         "tasks": tasks,
         "eval_loss": _heldout(before, after),
         "forgetting": _forgetting(session, step, before, after),
+        "skipped": [
+            {"step": each["step"], "measures": each["skipped"]}
+            for each in timeline.evaluations
+            if each.get("skipped")
+        ],
         "train": _train(session, timeline),
+        "guard": guard(timeline),
         "adapter": {
             "name": session.recipe.adapter.name,
             "trainable_parameters": attached.num_trained,
@@ -81,10 +89,13 @@ def assemble(
 def samples(session: Session, step: int) -> list[dict[str, Any]]:
     """Some rows of the first task, answered before and after; one that is still wrong if any is."""
     before, after = _details(session, 0), _details(session, step)
-    if not before.get("tasks") or not after.get("tasks"):
+    if not session.evaluator.tasks:
         return []
-    first, second = before["tasks"][0], after["tasks"][0]
     task = session.evaluator.tasks[0]
+    pairs = [pair for pair in _pairs(before, after) if pair[0]["name"] == task.name]
+    if not pairs:
+        return []
+    first, second = pairs[0]
     return [
         {
             "prompt": task.asked[i],
@@ -114,7 +125,7 @@ def _details(session: Session, step: int) -> Details:
 
 def _tasks(before: Details, after: Details) -> list[dict[str, Any]]:
     tasks = []
-    for first, second in zip(before.get("tasks", []), after.get("tasks", []), strict=False):
+    for first, second in _pairs(before, after):
         old, new = np.array(first["scores"]), np.array(second["scores"])
         interval = paired_bootstrap(old, new)
         tasks.append(
@@ -125,9 +136,16 @@ def _tasks(before: Details, after: Details) -> list[dict[str, Any]]:
                 "after": float(new.mean()),
                 "gain": float(new.mean() - old.mean()),
                 "interval": [interval.low, interval.high],
+                "ungraded": second["failures"],
             }
         )
     return tasks
+
+
+def _pairs(before: Details, after: Details) -> list[tuple[Details, Details]]:
+    """Each task that was measured both times: one that failed is missing there."""
+    old = {task["name"]: task for task in before.get("tasks", [])}
+    return [(old[task["name"]], task) for task in after.get("tasks", []) if task["name"] in old]
 
 
 def _heldout(before: Details, after: Details) -> dict[str, Any] | None:
@@ -145,9 +163,9 @@ def _heldout(before: Details, after: Details) -> dict[str, Any] | None:
 
 def _forgetting(session: Session, step: int, before: Details, after: Details) -> Details | None:
     """Of the first probe; prompts are resampled, their tokens stay together."""
-    if "probes" not in before or "probes" not in after:
+    name = next(iter(session.recipe.evaluate.probes), None)
+    if name not in before.get("probes", {}) or name not in after.get("probes", {}):
         return None
-    name = session.recipe.evaluate.probes[0]
     old, new = before["probes"][name], after["probes"][name]
     counts, tokens = new["counts"], sum(new["counts"])
     kl = paired_bootstrap(old["kl_sums"], new["kl_sums"], counts=counts)
@@ -202,7 +220,7 @@ def _train(session: Session, timeline: Timeline) -> dict[str, Any]:
         "tokens_per_second": sum(step["tokens"] for step in steps) / seconds,
         "tokens_trained_per_second": sum(step["tokens_trained"] for step in steps) / seconds,
         "peak_memory_gib": max(step["memory_gib"] for step in steps),
-        "rejected_steps": sum(step["rejected"] for step in steps),
+        "rejected_steps": len(timeline.rejected),
         "precision": session.recipe.train.precision,
         "device": str(session.parts.device),
         "learning_rate": session.recipe.train.learning_rate,

@@ -1,24 +1,35 @@
 """One sitting of a run: every part built and wired, ready for the loop."""
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tunesmith.api import build, lock
 from tunesmith.api.build import Learner, Rows
-from tunesmith.api.measures import Answers, build_heldout, build_probes, build_tasks
+from tunesmith.api.measures import (
+    Answers,
+    BoundProbe,
+    build_heldout,
+    build_probe,
+    build_tasks,
+    probe_names,
+)
 from tunesmith.api.resolve import device
 from tunesmith.data.loader import Loader
 from tunesmith.engine.best import best_step
 from tunesmith.engine.evaluation import Evaluator
 from tunesmith.engine.fit import Fit, measure
-from tunesmith.engine.loop import Parts
 from tunesmith.engine.observers import Observers
+from tunesmith.engine.parts import Parts
+from tunesmith.engine.rewind import Rewind
 from tunesmith.engine.saving import Saver
+from tunesmith.engine.shrink import attempt
+from tunesmith.errors import MachineError
 from tunesmith.export.artefact import fingerprints
 from tunesmith.models.base import Base
 from tunesmith.recipe import Recipe
-from tunesmith.runs.events import Phase, Planned, Warned
+from tunesmith.runs.events import Evaluated, Phase, Planned, Warned
 from tunesmith.runs.folder import RunFolder
 from tunesmith.runs.room import Room
 
@@ -51,12 +62,25 @@ class Session:
     def best_without(self, damaged: Set[int]) -> int | None:
         """The same among the steps whose checkpoints are not in `damaged`."""
         whole = [e for step, e in self.evaluator.history.items() if step not in damaged]
-        return best_step(whole, self.recipe.evaluate.forgetting_budget)
+        return best_among(whole, self.recipe)
 
 
 def best_of(recipe: Recipe, evaluator: Evaluator) -> int | None:
     """The best evaluated step within the budget; without measures, none is needed."""
-    return best_step(evaluator.history.values(), recipe.evaluate.forgetting_budget)
+    return best_among(evaluator.history.values(), recipe)
+
+
+def best_among(history: Iterable[Evaluated], recipe: Recipe) -> int | None:
+    """The best of these evaluations, by the recipe's first task and within its budget.
+
+    Where forgetting could not be measured even once, which the report says, a budget would throw
+    the whole run away for a fault of the measure: then it is left aside.
+    """
+    history, tasks = list(history), recipe.evaluate.tasks
+    later = [each for each in history if each.step > 0]
+    failed = all(each.skipped and each.forgetting is None for each in later)
+    budget = None if failed else recipe.evaluate.forgetting_budget
+    return best_step(history, budget, tasks[0].name if tasks else None)
 
 
 def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session:
@@ -77,12 +101,14 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     _require_room(recipe, build.build_room(recipe, learner, trial, loader.num_steps), watch)
     if recipe.evaluate.probes:
         watch.notice(Phase("asking the base general questions, to see later what is forgotten"))
+    probes, missing = _probes(recipe, learner, answers, folder, watch)
     evaluator = Evaluator(
         policy=learner.policy,
-        generate=answers.texts,
+        speaker=answers,
         heldout=build_heldout(recipe, rows),
         tasks=tasks,
-        probes=build_probes(recipe, learner, answers, folder.probes),
+        probes=probes,
+        missing=missing,
         folder=folder.path / "evaluations",
         every=recipe.evaluate.every,
         num_steps=loader.num_steps,
@@ -92,10 +118,37 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     parts = build.build_parts(recipe, learner, loader, watch.notice)
     parts.evaluate = evaluator
     parts.save = _saver(recipe, folder, parts, learner, evaluator, locked)
+    parts.rewind = Rewind(
+        folder.checkpoints,
+        learner.attached.trained,
+        parts.optimizer,
+        parts.guard,
+        loader,
+        evaluator.history,
+        watch.notice,
+    )
     start = fingerprints(learner.attached.trained)
     return Session(
         recipe, folder, watch, base, rows, learner, parts, evaluator, locked, measured, start
     )
+
+
+def _probes(
+    recipe: Recipe, learner: Learner, answers: Answers, folder: RunFolder, watch: Observers
+) -> tuple[list[BoundProbe], tuple[str, ...]]:
+    """The probes that the base could be asked, and the names of the others."""
+    bound, missing = [], []
+    for name in probe_names(recipe):
+        ask = partial(build_probe, name, recipe, learner, folder=folder.probes)
+        try:
+            bound.append(attempt(answers, lambda smaller, ask=ask: ask(answers=smaller))[0])
+        except (MachineError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            missing.append(f"probe {name}")
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            watch.notice(Warned(f"the base could not be asked, no probe {name} is made ({why})"))
+    return bound, tuple(missing)
 
 
 def _saver(
@@ -116,10 +169,7 @@ def _saver(
         manifest={"recipe": lock.plain(recipe), "lock": locked},
         history=evaluator.history,
         best=lambda: best_of(recipe, evaluator),
-        counters=lambda: {
-            "rejected": parts.rejected,
-            "rejected_in_a_row": parts.rejected_in_a_row,
-        },
+        guard=parts.guard,
         notice=parts.notice,
     )
 

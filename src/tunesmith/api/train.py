@@ -36,6 +36,7 @@ from tunesmith.runs.durable import write_durably
 from tunesmith.runs.events import EventWriter, Finished, Observer, Started, Warned
 from tunesmith.runs.folder import RunFolder, write_json
 from tunesmith.runs.patience import Patience, waiting
+from tunesmith.runs.report.guard import stunted
 from tunesmith.runs.report.material import unfinished
 from tunesmith.runs.report.write import write as write_pages
 from tunesmith.runs.timeline import Timeline
@@ -160,11 +161,15 @@ def _sitting(
     with _stop_signals() as session.parts.stop:
         if patience is not None:
             patience.stop = session.parts.stop
+        if found.manifest is None:
+            session.parts.save(0, True)  # The way back to the start.
         if until is None or first < until:
             loop.train(session.parts, first)
     session.parts.loader.close()
     if until is not None and until <= (whole := session.parts.loader.num_steps):
         raise Interrupted("training", got=f"a request to stop after step {until} of {whole}")
+    if warning := stunted(Timeline.read(folder.events)):
+        watch.notice(Warned(warning))
     report = finish(session)
     watch.notice(Finished(report["status"], report["reason"], 0))
     return Run(folder)
@@ -179,8 +184,8 @@ def _restore(session: Session, checkpoint: Path) -> int:
     """Bring the session to a checkpoint; returns the steps done."""
     values = restore(checkpoint, session.learner.attached.trained, session.parts.optimizer)
     session.evaluator.history.update(read_history(values))
-    session.parts.rejected = values["counters"]["rejected"]
-    session.parts.rejected_in_a_row = values["counters"]["rejected_in_a_row"]
+    session.parts.guard.load(values["guard"])
+    session.parts.loader.leave_out(session.parts.guard.left_out)
     return values["step"]
 
 

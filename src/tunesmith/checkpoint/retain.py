@@ -32,13 +32,7 @@ def retain(root: Path, keep: int, protect: Set[int]) -> list[int]:
     if keep < 1:
         raise ValueError(f"keep: got {keep}; expected at least 1")
     with disk_errors(root):
-        doomed = _superfluous(root, keep, protect)
-        trash = [_throw_away(root, step) for step in doomed]
-        if trash:
-            sync_folder(root)
-    for folder in trash:
-        discard(folder)
-    return doomed
+        return _delete(root, _superfluous(root, keep, protect))
 
 
 def _superfluous(root: Path, keep: int, protect: Set[int]) -> list[int]:
@@ -51,6 +45,30 @@ def _superfluous(root: Path, keep: int, protect: Set[int]) -> list[int]:
     kept = {newest, *protect}
     kept.update([step for step in older if _is_whole(root, step, sizes_only=True)][: keep - 1])
     return sorted(set(older) - kept)
+
+
+def drop_after(root: Path, step: int) -> list[int]:
+    """Delete every checkpoint of a later step: the run has gone back to this one.
+
+    Returns:
+        The steps deleted, ascending.
+
+    Raises:
+        MachineError: The disk refused to be read or to rename; what was not renamed is whole.
+    """
+    with disk_errors(root):
+        doomed = [later for later in steps(root) if later > step]
+        return _delete(root, doomed)
+
+
+def _delete(root: Path, doomed: list[int]) -> list[int]:
+    # The newest first: a kill in between leaves no gap below a checkpoint that is there.
+    trash = [_throw_away(root, step) for step in reversed(doomed)]
+    if trash:
+        sync_folder(root)
+    for folder in trash:
+        discard(folder)
+    return doomed
 
 
 def _throw_away(root: Path, step: int) -> Path:

@@ -25,6 +25,7 @@ from tunesmith.runs.events import (
     Started,
     Step,
     Warned,
+    WentBack,
 )
 from tunesmith.runs.report.wording import count, duration, plural, printable, short_count
 from tunesmith.runs.timeline import Timeline
@@ -99,6 +100,9 @@ class Live:
                 self._enter_phase(event.name)
             case Step():
                 self._step(event)
+            case WentBack():
+                self.progress.step = event.to
+                self._say(turn(event), "yellow")
             case Evaluated():
                 self._phase = None  # its line tells the time as well
                 self.progress.measure(event)
@@ -205,5 +209,12 @@ def rejection(step: Step) -> str:
     if more:
         named.append(f"and {plural(more, 'more row')}")
     rows = f"; its rows: {', '.join(named)}" if named else ""
-    why = "loss or gradient not finite, nothing changed"
-    return f"warning: step {count(step.step)} rejected ({why}){rows}"
+    why = step.reason or "loss or gradient not finite"
+    return f"warning: step {count(step.step)} rejected ({why}, nothing changed){rows}"
+
+
+def turn(event: WentBack) -> str:
+    """What is said when the run goes back."""
+    rows = f"; {plural(len(event.rows), 'row')} left out from now on" if event.rows else ""
+    way = f"going back from step {count(event.step)} to {count(event.to)}"
+    return f"warning: {way}: {event.reason}{rows}"

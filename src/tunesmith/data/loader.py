@@ -1,5 +1,6 @@
 """Serves the batches of any step, the next one made ready in the background."""
 
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +16,8 @@ from tunesmith.data.survey import SURVEYED, Survey
 class Loader:
     """Batches by step. It holds no place: `step(i)` is the same whenever it is asked.
 
+    All that can change is which examples are left out.
+
     Args:
         prepared: The examples.
         schedule: Which of them come when.
@@ -27,14 +30,20 @@ class Loader:
         self._layout, self._pad_id = layout, pad_id
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
         self._next: tuple[int, Future[list[Batch]]] | None = None
+        self._left_out = np.empty(0, dtype=np.int64)
 
     @property
     def num_steps(self) -> int:
         """Optimizer steps of the run."""
         return self._schedule.num_steps
 
+    @property
+    def num_examples(self) -> int:
+        """Examples of the data, those left out counted."""
+        return len(self._prepared)
+
     def step(self, index: int) -> list[Batch]:
-        """The micro-batches of a step, counted from 0.
+        """The micro-batches of a step, counted from 0; none where all its examples are left out.
 
         Raises:
             IndexError: There is no such step.
@@ -47,6 +56,25 @@ class Loader:
         if index + 1 < self.num_steps:
             self._next = (index + 1, self._thread.submit(self._make, index + 1))
         return batches
+
+    def again(self, index: int) -> list[Batch]:
+        """The batches of a step as planned, out of turn and with what is left out by now."""
+        planned = self._passes(self._schedule.examples(index))
+        return [self.batch(examples) for examples in planned]
+
+    def leave_out(self, examples: Iterable[int]) -> None:
+        """Go on without these examples, and with all others in the places they have."""
+        self._left_out = np.array(sorted(examples), dtype=np.int64)
+        self._next = None
+
+    def examples(self, index: int) -> list[int]:
+        """The examples of a step, without those left out."""
+        found = self._schedule.examples(index)
+        return found[~np.isin(found, self._left_out)].tolist()
+
+    def places(self, examples: Iterable[int]) -> tuple[tuple[str, int], ...]:
+        """File and row number of each of these examples."""
+        return tuple(self._prepared.place(example) for example in examples)
 
     def worst(self) -> Batch:
         """The most expensive forward pass that is really planned, over all epochs of the run."""
@@ -102,6 +130,9 @@ class Loader:
 
     def _planned(self, index: int) -> list[np.ndarray]:
         """The examples of each pass of a step."""
-        examples = self._schedule.examples(index)
-        passes = self._layout.passes(self._prepared.lengths[examples])
-        return [examples[each] for each in passes]
+        return self._passes(np.array(self.examples(index), dtype=np.int64))
+
+    def _passes(self, examples: np.ndarray) -> list[np.ndarray]:
+        if not len(examples):
+            return []
+        return [examples[each] for each in self._layout.passes(self._prepared.lengths[examples])]

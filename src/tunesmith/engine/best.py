@@ -1,19 +1,24 @@
 """Which checkpoint is the one to export: the best task score within the forgetting budget."""
 
 from collections.abc import Iterable
+from math import inf, isnan
 
 from tunesmith.runs.events import Evaluated
 
 
-def best_step(history: Iterable[Evaluated], budget: float | None) -> int | None:
+def best_step(
+    history: Iterable[Evaluated], budget: float | None, task: str | None = None
+) -> int | None:
     """The step of the best evaluation after training began.
 
     The first task's score decides; without tasks, the held-out loss; without either, the latest
-    step. Equal scores go to the lower held-out loss, then to the earlier step.
+    step. Equal scores go to the lower held-out loss, then to the earlier step. An evaluation that
+    lacks the measure that decides, or has NaN there, comes after all that have it.
 
     Args:
         history: Evaluations in any order; step 0 is the base and cannot be chosen.
         budget: Largest allowed KL from the base; None allows any.
+        task: Name of the task that decides; the first one of each evaluation when left out.
 
     Returns:
         None when no evaluation stays within the budget, or there is none.
@@ -21,7 +26,7 @@ def best_step(history: Iterable[Evaluated], budget: float | None) -> int | None:
     candidates = [e for e in history if e.step > 0 and within(e, budget)]
     if not candidates:
         return None
-    return max(candidates, key=_merit).step
+    return max(candidates, key=lambda each: _merit(each, task)).step
 
 
 def within(evaluated: Evaluated, budget: float | None) -> bool:
@@ -31,8 +36,13 @@ def within(evaluated: Evaluated, budget: float | None) -> bool:
     return evaluated.forgetting is not None and evaluated.forgetting.kl <= budget
 
 
-def _merit(evaluated: Evaluated) -> tuple[float, float, float]:
-    score = evaluated.tasks[0].score if evaluated.tasks else 0.0
-    loss = -evaluated.loss if evaluated.loss is not None else 0.0
-    measured = bool(evaluated.tasks) or evaluated.loss is not None
+def _merit(evaluated: Evaluated, task: str | None) -> tuple[float, float, float]:
+    scores = [each.score for each in evaluated.tasks if task in (None, each.name)]
+    score = _known(scores[0] if scores else None)
+    loss = _known(None if evaluated.loss is None else -evaluated.loss)
+    measured = score > -inf or loss > -inf
     return score, loss, float(-evaluated.step if measured else evaluated.step)
+
+
+def _known(value: float | None) -> float:
+    return -inf if value is None or isnan(value) else value

@@ -1,7 +1,11 @@
-"""Measures a run before, during and after training: held-out loss, tasks, forgetting."""
+"""Measures a run before, during and after training: held-out loss, tasks, forgetting.
+
+A measure that fails is skipped and named; it ends no run.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -9,15 +13,34 @@ from typing import Any, Protocol
 import numpy as np
 
 from tunesmith.data.example import Batch
+from tunesmith.engine.shrink import S, Shrinks, T, attempt
+from tunesmith.errors import MachineError
 from tunesmith.evaluate.heldout import heldout_loss
 from tunesmith.evaluate.probes.base import ProbeResult
-from tunesmith.evaluate.task import GenerateTexts, TaskRows, run_task
+from tunesmith.evaluate.task import GenerateTexts, TaskResult, TaskRows, run_task
 from tunesmith.models.policy import Policy
+from tunesmith.models.resting import resting
 from tunesmith.runs.events import Evaluated, Event, Forgetting, Phase, TaskScore, Warned
 from tunesmith.runs.folder import write_json
 
+MAX_NAMED = 3
+"""Rows that a grader failed on that a warning names; the details of the evaluation name all."""
 
-class Probe(Protocol):
+
+class Heldout(Shrinks, Protocol):
+    """Held-out rows."""
+
+    def batches(self) -> Sequence[Batch]:
+        """All rows in order; empty without `data.eval`."""
+
+
+class Speaker(Shrinks, Protocol):
+    """The model as it is now, answering greedily."""
+
+    texts: GenerateTexts
+
+
+class Probe(Shrinks, Protocol):
     """A measure of what the base could already do, ready to compare a model with it."""
 
     name: str
@@ -32,32 +55,34 @@ class Evaluator:
 
     Attributes:
         policy: The model.
-        generate: Greedy answers of the model as it is now.
-        heldout: Held-out rows as batches; empty without `data.eval`.
+        speaker: Answers the tasks.
+        heldout: Held-out rows; None without `data.eval`.
         tasks: The user's own measures.
         probes: Of what the base could do; the first one is held against the budget.
         folder: Gets `step-N.json` with every score, output and loss.
         every: Steps between evaluations; None measures at the end only.
         num_steps: Steps of the run.
         notice: Where events are told.
+        missing: Measures that cannot be made at all: probes that the base could not be asked.
         history: What was found, by step; step 0 is the base.
     """
 
     policy: Policy
-    generate: GenerateTexts
-    heldout: Sequence[Batch]
+    speaker: Speaker
+    heldout: Heldout | None
     tasks: Sequence[TaskRows]
-    probes: Sequence[Probe]
+    probes: list[Probe]
     folder: Path
     every: int | None
     num_steps: int
     notice: Callable[[Event], None]
+    missing: tuple[str, ...] = ()
     history: dict[int, Evaluated] = field(default_factory=dict)
 
     @property
     def measures(self) -> bool:
         """Whether there is anything to measure."""
-        return bool(self.heldout or self.tasks or self.probes)
+        return bool(self.heldout or self.tasks or self.probes or self.missing)
 
     def __call__(self, step: int) -> bool:
         """Measure after `step` steps if that is due; says whether it did."""
@@ -68,17 +93,20 @@ class Evaluator:
         return True
 
     def measure(self, step: int) -> Evaluated:
-        """Measure now, whether due or not."""
+        """Measure now, whether due or not.
+
+        Raises:
+            MachineError: The disk refused the details.
+        """
         start = perf_counter()
         self.notice(Phase("measuring the base" if step == 0 else f"measuring step {step}"))
-        was_training = self.policy.model.training
-        self.policy.model.eval()
-        details: dict[str, Any] = {"step": step}
-        loss = self._heldout(details)
-        scores = self._tasks(details)
-        forgetting = self._forgetting(details)
-        self.policy.model.train(was_training)
-        evaluated = Evaluated(step, loss, scores, forgetting, perf_counter() - start)
+        details: dict[str, Any] = {"step": step, "skipped": list(self.missing)}
+        with resting(self.policy.model):
+            loss = self._heldout(details)
+            scores = self._tasks(details)
+            forgetting = self._forgetting(details)
+        skipped = tuple(details["skipped"])
+        evaluated = Evaluated(step, loss, scores, forgetting, perf_counter() - start, skipped)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.details_path(step), details)
         self.history[step] = evaluated
@@ -89,10 +117,36 @@ class Evaluator:
         """Where the details of one evaluation lie."""
         return self.folder / f"step-{step}.json"
 
+    def _try(
+        self, name: str, details: dict[str, Any], what: S, measure: Callable[[S], T]
+    ) -> tuple[T | None, S]:
+        """Measure `what`, in smaller pieces if need be; without a result where that fails.
+
+        The border that keeps a measure from ending a run. Only a disk that refuses and a user who
+        stops the run pass: neither is the fault of the measure.
+        """
+        try:
+            result, pieces = attempt(what, measure)
+        except (MachineError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            details["skipped"].append(name)
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.notice(Warned(f"step {details['step']}: {name} was not measured ({why})"))
+            return None, what
+        if pieces is not what:
+            self.notice(Warned(f"{name} is measured in smaller batches: memory did not suffice"))
+        return result, pieces
+
     def _heldout(self, details: dict[str, Any]) -> float | None:
-        if not self.heldout:
+        if self.heldout is None:
             return None
-        result = heldout_loss(self.policy.token_nll, self.heldout)
+        nll = self.policy.token_nll
+        result, self.heldout = self._try(
+            "held-out loss", details, self.heldout, lambda rows: heldout_loss(nll, rows.batches())
+        )
+        if result is None:
+            return None
         details["heldout"] = {
             "sums": _plain(result.per_row_sum),
             "counts": _plain(result.per_row_count),
@@ -103,26 +157,55 @@ class Evaluator:
         scores = []
         details["tasks"] = []
         for task in self.tasks:
-            result = run_task(task, self.generate)
-            details["tasks"].append(
-                {"name": result.name, "scores": _plain(result.scores), "outputs": result.outputs}
+            result, self.speaker = self._try(
+                f"task {task.name}", details, self.speaker, partial(_run, task)
             )
-            for failure in result.failures[:3]:
-                self.notice(Warned(f"task {result.name}: {failure.place}: {failure.reason}"))
-            scores.append(TaskScore(result.name, len(result.outputs), result.score))
+            if result is None:
+                continue
+            failures = [asdict(failure) for failure in result.failures]
+            details["tasks"].append(
+                {
+                    "name": result.name,
+                    "scores": _plain(result.scores),
+                    "outputs": result.outputs,
+                    "failures": failures,
+                }
+            )
+            if failures:
+                self.notice(Warned(_ungraded(details["step"], result)))
+            scores.append(TaskScore(result.name, len(result.outputs), result.score, len(failures)))
         return tuple(scores)
 
     def _forgetting(self, details: dict[str, Any]) -> Forgetting | None:
-        found = []
-        for probe in self.probes:
-            result = probe.measure()
+        found: dict[str, Forgetting] = {}
+        for number, probe in enumerate(self.probes):
+            result, self.probes[number] = self._try(
+                f"probe {probe.name}", details, probe, lambda each: each.measure()
+            )
+            if result is None:
+                continue
             details.setdefault("probes", {})[probe.name] = {
                 "kl_sums": _plain(result.per_prompt_kl),
                 "loss_sums": _plain(result.per_prompt_loss),
                 "counts": _plain(result.per_prompt_tokens),
             }
-            found.append(Forgetting(result.kl, result.loss))
-        return found[0] if found else None
+            found[probe.name] = Forgetting(result.kl, result.loss)
+        return found.get(self.probes[0].name) if self.probes else None
+
+
+def _run(task: TaskRows, speaker: Speaker) -> TaskResult:
+    return run_task(task, speaker.texts)
+
+
+def _ungraded(step: int, result: TaskResult) -> str:
+    """What is told of the rows that could not be graded."""
+    named = "; ".join(f"{f.place}: {f.reason}" for f in result.failures[:MAX_NAMED])
+    more = len(result.failures) - MAX_NAMED
+    rest = f"; and {more} more" if more > 0 else ""
+    return (
+        f"step {step}: task {result.name}: the grader failed on {len(result.failures)} of "
+        f"{len(result.outputs)} rows, which score 0: {named}{rest}"
+    )
 
 
 def _plain(values: np.ndarray) -> list[float]:

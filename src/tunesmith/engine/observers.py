@@ -41,10 +41,21 @@ class Observers:
 
     def _show(self, event: Event) -> None:
         for observer in list(self._others):
+            # Another one, dropped meanwhile, may have told this one so and broken it.
+            if not any(observer is other for other in self._others):
+                continue
             try:
                 observer.notice(event)
             # The border that keeps a broken tracker from ending a run.
             except Exception as error:
-                self._others.remove(observer)
-                name = type(observer).__name__
-                self.notice(Warned(f"observer {name} failed and was dropped: {error!r}"))
+                self._others = [other for other in self._others if other is not observer]
+                name, why = type(observer).__name__, _told(error)
+                self.notice(Warned(f"observer {name} failed and was dropped: {why}"))
+
+
+def _told(error: Exception) -> str:
+    """What an error says of itself; it comes from code that has just shown to be broken."""
+    try:
+        return repr(error)
+    except Exception:
+        return type(error).__name__

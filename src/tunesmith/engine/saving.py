@@ -17,12 +17,18 @@ from tunesmith.checkpoint.state import (
     restore_optimizer,
     write_state,
 )
-from tunesmith.errors import CheckpointError
+from tunesmith.engine.guard import Guard
+from tunesmith.engine.sound import unsound
+from tunesmith.errors import CheckpointError, RunError
 from tunesmith.runs.events import Evaluated, Event, Forgetting, Saved, TaskScore
 from tunesmith.runs.patience import patiently
 
 PARAMETER = "parameter/"
 """Opens the names of trained parameters among the tensors of a checkpoint."""
+
+
+class UnsoundError(RunError):
+    """What would be saved holds NaN or infinity; nothing was written."""
 
 
 @dataclass
@@ -38,7 +44,7 @@ class Saver:
         manifest: What every manifest says besides: recipe and hashes.
         history: The evaluations so far, by step.
         best: Says the best step so far, or None.
-        counters: What the loop counts and a resumed run goes on counting.
+        guard: Goes on judging in a resumed run as it would have; names checkpoints to keep.
         notice: Where `Saved` is told.
     """
 
@@ -50,23 +56,38 @@ class Saver:
     manifest: dict[str, Any]
     history: dict[int, Evaluated]
     best: Callable[[], int | None]
-    counters: Callable[[], dict[str, int]]
+    guard: Guard
     notice: Callable[[Event], None]
 
     def __call__(self, step: int, must: bool) -> None:
         """Save after `step` steps if it is due or `must` be; then drop what need not be kept.
 
         A full disk is waited for, if the run does that: what is to be saved is still in memory.
+
+        Raises:
+            UnsoundError: A parameter or something of the optimizer is not finite.
         """
         if not must and step % self.every:
             return
+        self._require_finite(step)
+        self.guard.saved(step)
         path = patiently(
             lambda: commit(self.root, step, lambda to: self._write(to, step), self.manifest)
         )
         best = self.best()
         self.notice(Saved(step, str(path), best == step))
-        protected = set() if best is None else {best}
+        protected = self.guard.kept | (set() if best is None else {best})
         patiently(lambda: retain(self.root, self.keep, protected))
+
+    def _require_finite(self, step: int) -> None:
+        tensors, _ = flatten_optimizer(self.optimizer, list(self.trained))
+        bad = unsound(tensors | {PARAMETER + name: p for name, p in self.trained.items()})
+        if bad:
+            raise UnsoundError(
+                f"step {step}",
+                got=f"NaN or infinity in {len(bad)} tensors to be saved, such as {bad[0]}",
+                expected="finite numbers",
+            )
 
     def _write(self, folder: Path, step: int) -> None:
         tensors, values = flatten_optimizer(self.optimizer, list(self.trained))
@@ -75,7 +96,7 @@ class Saver:
             "step": step,
             "optimizer": values,
             "history": [asdict(evaluated) for evaluated in self.history.values()],
-            "counters": self.counters(),
+            "guard": self.guard.state(),
         }
         write_state(folder, tensors, state)
 
@@ -93,7 +114,7 @@ def restore(
     """Bring parameters, and the optimizer if given, to the state of a verified checkpoint.
 
     Returns:
-        The values saved besides: step, history, counters.
+        The values saved besides: step, history, guard.
 
     Raises:
         CheckpointError: The checkpoint is of other parameters.

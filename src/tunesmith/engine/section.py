@@ -35,6 +35,9 @@ class TrainSection(Section):
     """Decoupled where the optimizer decouples it."""
     clip: float | None = Field(1.0, gt=0)
     """Largest gradient norm over all trained parameters; null leaves gradients as they are."""
+    guard: bool = True
+    """Whether steps that are far out of the usual are rejected, and a loss that stays above its
+    start ends the run; false rejects only what is not finite."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Reaches the adapter's start, the order of rows, dropout and generation."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

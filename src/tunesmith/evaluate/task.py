@@ -189,8 +189,8 @@ def run_task(task: TaskRows, generate_texts: GenerateTexts) -> TaskResult:
             tokens out.
 
     Returns:
-        Outputs and scores in the order of the rows. A row whose output makes the grader raise
-        ValueError, TypeError or KeyError scores 0 and is listed in `failures`.
+        Outputs and scores in the order of the rows. A row on whose output the grader raises, or
+        gives no number from 0 to 1, scores 0 and is listed in `failures`.
     """
     outputs = generate_texts(task.prompts, task.max_new_tokens)
     scores = np.zeros(len(task))
@@ -198,9 +198,16 @@ def run_task(task: TaskRows, generate_texts: GenerateTexts) -> TaskResult:
     rows = zip(outputs, task.references, task.raw, strict=True)
     for i, (output, reference, raw) in enumerate(rows):
         try:
-            scores[i] = task.grader(output, reference, raw)
-        except TunesmithError:
-            raise
-        except (ValueError, TypeError, KeyError) as error:
-            failures.append(Failure(task.places[i], str(error)))
+            scores[i] = _checked(task.grader(output, reference, raw))
+        # The border that keeps a grader from ending a run.
+        except Exception as error:
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            failures.append(Failure(task.places[i], why))
     return TaskResult(task.name, outputs, scores, failures)
+
+
+def _checked(score: float) -> float:
+    """The score, if it is one: NaN would spoil the mean over all rows."""
+    if not 0.0 <= score <= 1.0:
+        raise ValueError(f"a score of {score}; expected 0 to 1")
+    return score

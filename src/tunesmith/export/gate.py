@@ -17,7 +17,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tunesmith.adapters.base import Saved
-from tunesmith.errors import RunError
+from tunesmith.data.chat_text import TRAINING_DAY, program
+from tunesmith.errors import CommandError, RunError
 
 CONVERSATIONS = (
     [{"role": "user", "content": "Wo ist das Buch?\n\nIt's <b>42</b> %  \t日本 🙂"}],
@@ -155,10 +156,9 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict], opened: bool) -> str:
     """The text of a conversation; what the template says where it refuses it."""
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened)
-    # A template may refuse these turns in any way it likes; it must then do so in both.
-    except Exception as error:
-        return f"refused: {error}"
+        return program(tokenizer, now=TRAINING_DAY).text(messages, opened)
+    except CommandError as error:
+        return f"refused: {error.got}"
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -71,13 +71,32 @@ class Step:
     memory_gib: float
     """Peak so far: resident memory on a CPU, allocated memory on a GPU."""
     rejected: bool = False
-    """True when loss or gradient was not finite and the step changed nothing."""
+    """True when the guard refused the step, which then changed nothing."""
     rows: tuple[tuple[str, int], ...] = ()
     """The rows of a rejected step; empty otherwise."""
+    reason: str = ""
+    """Why it was rejected."""
+    update_norm: float | None = None
+    """Norm of the change of the trained parameters; None where it was not looked at."""
+    grown_norm: float | None = None
+    """Norm of the parameters that were zero at the start (LoRA's B); None likewise."""
     digest: str = ""
     """Hash of the rows, tokens and targets that it was trained on, in order."""
     seed: int | None = None
     """What the random numbers of the step (dropout) came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class WentBack:
+    """The run is at a checkpoint again; what was told of later steps is void."""
+
+    step: int
+    """Steps done when it turned."""
+    to: int
+    """Step of the checkpoint, the last that later steps had proved healthy; 0 is the start."""
+    reason: str
+    rows: tuple[tuple[str, int], ...]
+    """Rows of rejected steps, left out from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +106,8 @@ class TaskScore:
     name: str
     n: int
     score: float
+    ungraded: int = 0
+    """Rows whose output the grader failed on, scored 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +130,8 @@ class Evaluated:
     tasks: tuple[TaskScore, ...]
     forgetting: Forgetting | None
     seconds: float
+    skipped: tuple[str, ...] = ()
+    """Measures that failed and so are missing; warnings say why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +160,11 @@ class Finished:
     exit_code: int = 0
 
 
-Event = Started | Planned | Phase | Step | Evaluated | Saved | Warned | Finished
+Event = Started | Planned | Phase | Step | WentBack | Evaluated | Saved | Warned | Finished
 
 KINDS: dict[str, type[Event]] = {
     kind.__name__.lower(): kind
-    for kind in (Started, Planned, Phase, Step, Evaluated, Saved, Warned, Finished)
+    for kind in (Started, Planned, Phase, Step, WentBack, Evaluated, Saved, Warned, Finished)
 }
 
 

@@ -61,7 +61,11 @@ class ProbeResult:
 
 
 def lay_out(
-    prompts: list[list[int]], answers: list[list[int]], source: str, collate: Collate
+    prompts: list[list[int]],
+    answers: list[list[int]],
+    source: str,
+    collate: Collate,
+    max_tokens: int = MAX_BATCH_TOKENS,
 ) -> ProbeSet:
     """Batches of prompts with their answers; also for answers that were kept from before.
 
@@ -70,12 +74,13 @@ def lay_out(
         answers: As many, in the same order, none empty.
         source: File of the prompts, for the batches' `rows`.
         collate: Lays examples out.
+        max_tokens: Answer tokens of one batch; an answer that is longer has one of its own.
     """
     batches: list[Batch] = []
     waiting: list[Example] = []
     num_tokens = 0
     for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True), 1):
-        if waiting and num_tokens + len(answer) > MAX_BATCH_TOKENS:
+        if waiting and num_tokens + len(answer) > max_tokens:
             batches.append(collate(waiting))
             waiting, num_tokens = [], 0
         ids = np.array([*prompt, *answer], dtype=np.int32)

@@ -3,7 +3,7 @@
 A part about something that was not measured is None and so is left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tunesmith.runs.report.chapter import Cell, Chapter, facts, written
 from tunesmith.runs.report.material import Material, Record
@@ -33,6 +33,7 @@ def chapters(material: Material) -> list[Chapter]:
         skipped(report),
         training(report),
         rejected(material),
+        went_back(material),
         adapter(report),
         artefact(report),
         certificate(report),
@@ -97,12 +98,30 @@ def skipped(report: Record) -> Chapter | None:
 def rejected(material: Material) -> Chapter | None:
     """The steps that were rejected, with the rows they were made of."""
     rows = tuple(
-        (count(step["step"]), ", ".join(f"{source}:{number}" for source, number in step["rows"]))
-        for step in material.timeline.steps
-        if step["rejected"]
+        (count(step["step"]), step.get("reason") or "not finite", places(step["rows"]))
+        for step in material.timeline.rejected
     )
-    lead = "Loss or gradient was not finite: the step changed nothing. Look at these rows first."
-    return Chapter("Steps rejected", lead, ("step", "rows"), rows) if rows else None
+    lead = "The guard refused these steps, and they changed nothing. Look at their rows first."
+    return Chapter("Steps rejected", lead, ("step", "why", "rows"), rows) if rows else None
+
+
+def went_back(material: Material) -> Chapter | None:
+    """The times that the run went back to a checkpoint."""
+    rows = tuple(
+        (count(turn["step"]), count(turn["to"]), turn["reason"], places(turn["rows"]))
+        for turn in material.timeline.went_back
+    )
+    lead = (
+        "Too many steps were rejected, or the model no longer computed: the run went back to a "
+        "checkpoint that later steps had proved healthy, and on without these rows."
+    )
+    header = ("after step", "back to", "why", "rows left out")
+    return Chapter("Turns", lead, header, rows) if rows else None
+
+
+def places(rows: Sequence[Sequence[str | int]]) -> str:
+    """Rows by file and number."""
+    return ", ".join(f"{source}:{number}" for source, number in rows)
 
 
 def training(report: Record) -> Chapter | None:
@@ -125,6 +144,9 @@ def training(report: Record) -> Chapter | None:
         "peak memory": memory,
         "largest batch": f"{count(fit.get('worst_batch_tokens'))} tokens" if fit else "",
         "steps rejected": count(train.get("rejected_steps")),
+        "times gone back": count((report.get("guard") or {}).get("returns")),
+        "largest update norm": figure((report.get("guard") or {}).get("largest_update_norm"), 3),
+        "norm grown from zero": figure((report.get("guard") or {}).get("grown_norm"), 3),
         "precision": train.get("precision") or "",
         "device": train.get("device") or "",
     }

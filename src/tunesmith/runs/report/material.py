@@ -11,6 +11,7 @@ from typing import Any
 
 from tunesmith.errors import CommandError
 from tunesmith.runs.folder import RunFolder
+from tunesmith.runs.report.guard import guard
 from tunesmith.runs.timeline import Timeline
 
 Record = dict[str, Any]
@@ -98,7 +99,7 @@ def unfinished(folder: RunFolder, timeline: Timeline) -> Record:
     data = {key: planned[key] for key in ("rows_train", "rows_eval", "tokens") if key in planned}
     train: Record = {"steps": timeline.steps[-1]["step"] if timeline.steps else 0}
     train |= {key: planned[key] for key in ("precision", "device") if key in planned}
-    train["rejected_steps"] = len(timeline.steps) - len(accepted)
+    train["rejected_steps"] = len(timeline.rejected)
     if accepted:
         train["final_loss"] = accepted[-1]["loss"]
         train["peak_memory_gib"] = max(step["memory_gib"] for step in accepted)
@@ -112,6 +113,7 @@ def unfinished(folder: RunFolder, timeline: Timeline) -> Record:
         "name": folder.name,
         "data": data,
         "train": train,
+        "guard": guard(timeline),
         "checkpoint": {"best_step": max(best, default=None), "last_step": max(saved, default=None)},
         "proof": read_proof(folder),
         "warnings": [warning["message"] for warning in timeline.warnings],

@@ -1,0 +1,51 @@
+"""What the loop runs with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from tunesmith.data.example import Batch
+from tunesmith.data.loader import Loader
+from tunesmith.engine.guard import Guard
+from tunesmith.engine.rewind import Rewind
+from tunesmith.engine.schedule import LearningRate
+from tunesmith.engine.watch import Watch
+from tunesmith.methods.base import LossSum
+from tunesmith.runs.events import Event
+
+
+@dataclass
+class Parts:
+    """Built by `api`; what is left out at the end has a meaning of its own."""
+
+    model: nn.Module
+    loss: Callable[[Batch], LossSum]
+    loader: Loader
+    parameters: list[nn.Parameter]
+    optimizer: Optimizer
+    learning_rate: LearningRate
+    clip: float | None
+    seed: int
+    device: torch.device
+    notice: Callable[[Event], None]
+    evaluate: Callable[[int], bool]
+    """Measures the model if that is due after so many steps; says whether it did."""
+    save: Callable[[int, bool], None]
+    """Writes a checkpoint after so many steps if that is due, or if the flag says so."""
+    stop: Callable[[], bool]
+    """Whether the user asked for an end."""
+    until: int | None = None
+    """Steps done at which to end as if the user had asked; the schedule stays that of the run."""
+    guard: Guard = field(default=None)  # type: ignore[assignment]
+    """Judges steps; by default a new one."""
+    watch: Watch = field(default=None)  # type: ignore[assignment]
+    """Sees how far parameters move; by default a new one."""
+    rewind: Rewind | None = None
+    """Goes back to a healthy checkpoint; without one, what would make it go back ends the run."""
+
+    def __post_init__(self) -> None:
+        self.guard = self.guard or Guard(self.loader.num_steps)
+        self.watch = self.watch or Watch(self.parameters)
