@@ -170,7 +170,7 @@ def test_a_rejected_step_changes_nothing_and_names_its_rows(recipe):
     assert [event.rejected for event in told] == [False, True, False, False]
     assert told[1].rows == calls[1].rows
     assert told[0].rows == ()
-    assert parts.rejected == 1
+    assert parts.guard.rejected == 1
     assert torch.isfinite(_weights(parts)).all()
 
 
