@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ PROTOCOL = 1
 """To be raised when a trial comes to mean something else: stored results are then made anew."""
 NUM_ROWS = 64
 MAX_TOKENS = 128
+LAST_TRIAL_SECONDS = 60.0
 LONGEST = 300
 """Characters of a message that are kept."""
 
@@ -127,8 +129,15 @@ class Warm:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+        # The end of its input ends it, after the trial at hand, whose disk it takes off.
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(LAST_TRIAL_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
 
     def trial(self, fault: str, index: int) -> dict[str, Any]:
         """What came of one trial."""

@@ -41,3 +41,11 @@ def test_a_long_key_is_refused_at_once_and_shown_in_part() -> None:
 def test_a_number_too_long_to_write_is_an_error() -> None:
     with pytest.raises(RecipeError, match="a number with thousands of digits"):
         from_dict({"model": {"base": 16**5000}, "data": {"train": "x"}})
+
+
+@pytest.mark.parametrize(
+    "value", ["!!int ''", "!!bool maybe", "!!float x", "!!timestamp x", "2026-13-45", "0x_"]
+)
+def test_a_value_that_is_not_of_its_kind_is_an_error_with_its_line(value: str) -> None:
+    with pytest.raises(RecipeError, match=r"recipe\.yaml:2: got a value that is no "):
+        parse_yaml(f"a: 1\nb: {value}\n", "recipe.yaml")

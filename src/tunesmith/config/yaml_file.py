@@ -43,6 +43,16 @@ class _StrictLoader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError) as error:
+            # What the library's own constructors raise over `!!int ''` or `2026-13-45`.
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a value that is no {kind}", node.start_mark
+            ) from error
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
