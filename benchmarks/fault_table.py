@@ -21,6 +21,8 @@ TITLES = {
 COLUMNS = ("fault", "system", "by itself", "bitwise equal", "detected", "silently wrong")
 NONE = "–"  # noqa: RUF001 - an en dash is what a table wants for nothing to count
 MOST_CAUSES = 4
+BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+"""Marks in a page of Markdown between which the table stands."""
 
 
 @dataclass
@@ -107,6 +109,13 @@ def table_lines(rows: list[Row]) -> list[str]:
     """The table in Markdown."""
     head = [f"| {' | '.join(COLUMNS)} |", "|---|---|" + "---:|" * (len(COLUMNS) - 2)]
     return head + [f"| {' | '.join(row.cells())} |" for row in rows]
+
+
+def insert(page: str, rows: list[Row]) -> str:
+    """A page with the table put between its two marks."""
+    before, _, rest = page.partition(f"{BEGIN}\n")
+    _, _, after = rest.partition(END)
+    return "\n".join([before + BEGIN, "", *table_lines(rows), "", END + after])
 
 
 def markdown(result: dict[str, Any], rows: list[Row]) -> str:

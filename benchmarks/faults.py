@@ -45,10 +45,12 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.fault_lab import SYSTEMS, Warm, made_with, make_material
-from benchmarks.fault_table import count, markdown, print_table
+from benchmarks.fault_table import count, insert, markdown, print_table
 from tunesmith.runs.durable import write_durably
 
 RESULTS = Path(__file__).parent / "results" / "faults.json"
+PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
+"""Has the table as well."""
 PAGE_WIDTH = 120
 NUMBERS = {"kill": 100, "flip": 200, "truncate": 20, "nan": 10, "clock": 10, "disk": 10}
 """Trials of each fault."""
@@ -59,13 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parse(arguments)
     store = Store(asked.out)
     tell = Console(stderr=True)
-    with tempfile.TemporaryDirectory(prefix="faults-", dir=asked.work) as work:
+    with tempfile.TemporaryDirectory(
+        prefix="faults-", dir=asked.work, ignore_cleanup_errors=True
+    ) as work:
         for system in asked.systems:
             _measure(system, _plan(asked), store, Path(work), tell)
     rows = count(store.result)
     console = Console()
     print_table(console if console.is_terminal else Console(width=PAGE_WIDTH), rows)
     asked.out.with_suffix(".md").write_text(markdown(store.result, rows), encoding="utf-8")
+    if asked.out == RESULTS:
+        PAGE.write_text(insert(PAGE.read_text(encoding="utf-8"), rows), encoding="utf-8")
     return int(any(row.system == "tunesmith" and row.silent for row in rows))
 
 

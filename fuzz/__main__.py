@@ -24,9 +24,10 @@ def one(name: str) -> None:
     import atheris
 
     with atheris.instrument_imports(include=list(READERS)):
-        from fuzz.targets import TARGETS, strike
+        from fuzz.targets import TARGETS, strike, warm
     from fuzz.seeds import seeds
 
+    warm(name, seeds(name)[0])
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(seeds(name)):
             (Path(corpus) / f"seed-{number}").write_bytes(seed)

@@ -21,7 +21,7 @@ CONVERSATION = Conversation(
     (
         Message("system", "s"),
         Message("user", "a question"),
-        Message("assistant", "an answer", reasoning="thought"),
+        Message("assistant", "an answer"),
         Message("user", "more"),
         Message("assistant", "the last answer"),
     )
@@ -72,6 +72,12 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (jsonl, json_array, template, safetensors_header, gguf_header)
 }
+
+
+def warm(name: str, data: bytes) -> None:
+    """Call a target once, so that no later call is slow for what it imports."""
+    with suppress(TunesmithError, RowProblem):
+        TARGETS[name](data)
 
 
 def strike(target: Callable[[bytes], None], data: bytes) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import faults
 from benchmarks.fault_lab import ANSWER, made_with
-from benchmarks.fault_table import count, markdown
+from benchmarks.fault_table import count, insert, markdown
 from benchmarks.faults import Store
 
 
@@ -137,3 +137,12 @@ def test_tunesmith_survives_kills_and_flips(tmp_path, capsys):
         assert not found["silent"], found
         assert found["fault"] == "kill" or found["detected"], found
     assert "Tunesmith" in capsys.readouterr().out
+
+
+def test_the_table_is_put_between_the_marks_of_a_page():
+    rows = count({"trials": [trial()]})
+    page = insert("# Page\n\n<!-- table -->\nold\n<!-- end of table -->\n\nMore.\n", rows)
+    assert page.startswith("# Page\n\n<!-- table -->\n\n| fault | system |")
+    assert page.endswith("\n\n<!-- end of table -->\n\nMore.\n")
+    assert "old" not in page
+    assert insert(page, rows) == page

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fuzz.seeds import seeds
-from fuzz.targets import TARGETS, strike
+from fuzz.targets import TARGETS, strike, warm
 from tunesmith.errors import DataError
 
 HEADERS = {"safetensors_header", "gguf_header"}
@@ -21,6 +21,7 @@ def skip_without(name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_target_reads_its_seeds_and_survives_changed_ones(name: str) -> None:
     skip_without(name)
+    warm(name, seeds(name)[0])
     draw = random.Random(name)
     for seed in seeds(name):
         strike(TARGETS[name], seed)
