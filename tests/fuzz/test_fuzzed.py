@@ -5,7 +5,7 @@ from types import FunctionType
 
 import pytest
 
-from tests.fuzz import test_recipes, test_rows
+from tests.fuzz import fuzzed, test_recipes, test_rows
 from tests.fuzz.fuzzed import MARK, NUM_PROPERTIES, answers
 from tunesmith.errors import DataError
 
@@ -31,11 +31,14 @@ def test_other_exceptions_and_errors_without_a_place_are_findings():
         answers(lambda: 1 // 0)
 
 
-def test_two_seconds_of_work_are_a_finding():
+def test_what_takes_too_long_is_a_finding(monkeypatch):
+    assert fuzzed.MAX_SECONDS == 2.0
+    monkeypatch.setattr(fuzzed, "MAX_SECONDS", 0.1)
+
     def works() -> None:
-        end = time.process_time() + 2.05
+        end = time.process_time() + 0.12
         while time.process_time() < end:
             pass
 
-    with pytest.raises(AssertionError, match=r"2\.\d s"):
+    with pytest.raises(AssertionError, match=r"0\.1 s"):
         answers(works)
