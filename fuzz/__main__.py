@@ -23,11 +23,12 @@ def one(name: str) -> None:
     """Fuzz a target in this process until its time is over; atheris ends the process."""
     import atheris
 
-    with atheris.instrument_imports(include=list(READERS)):
-        from fuzz.targets import TARGETS, strike, warm
     from fuzz.seeds import seeds
 
-    warm(name, seeds(name)[0])
+    with atheris.instrument_imports(include=list(READERS)):
+        from fuzz.targets import TARGETS, strike, warm
+
+        warm(name, seeds(name)[0])  # Targets import what they read with when they are called.
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(seeds(name)):
             (Path(corpus) / f"seed-{number}").write_bytes(seed)
