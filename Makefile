@@ -11,7 +11,7 @@ REPORT := runs/quickstart/report.html
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test check bench clean
+.PHONY: help setup quickstart test check bench fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,9 +37,13 @@ bench: $(INSTALLED)  ## measure training speed on this machine, in a few minutes
 	$(BIN)/python -m benchmarks.peers --cases lora --sides tunesmith tunesmith-reference \
 		--steps 10 --out benchmarks/results/bench.json
 
+fuzz: $(INSTALLED)  ## search for inputs that break a reader, FUZZ_SECONDS (60) for each of five
+	$(PIP) install --quiet -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m fuzz
+
 clean:  ## remove the environment and what tools left behind; runs/ stays
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
-	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis fuzz/findings
+	find src tests benchmarks examples fuzz -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # torch goes in first and alone: asked for together with the rest, pip may settle on a build of it
 # that brings gigabytes of CUDA along, which a machine without a GPU has no use for.

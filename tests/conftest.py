@@ -1,9 +1,11 @@
 """What all tests share: a fixed environment, and the starter base for tests of a real model."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ENVIRONMENT = {
     "COLUMNS": "100",
@@ -30,6 +32,10 @@ UNSET = (
 
 NUM_THREADS = 2
 """Of torch in every test: sums, and so bits, depend on the number."""
+
+settings.register_profile("ci", max_examples=100)
+settings.register_profile("nightly", max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture(autouse=True)

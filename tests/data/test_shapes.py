@@ -333,3 +333,29 @@ def test_text_is_read_as_it_stands() -> None:
 def test_text_refuses(text: object, message: str) -> None:
     with pytest.raises(RowProblem, match=message):
         read({"text": text})
+
+
+DEEP = "[" * 30_000
+
+
+@pytest.mark.parametrize(
+    ("row", "got"),
+    [
+        ({"messages": DEEP}, "messages: invalid JSON"),
+        ({"messages": [USER, ANSWER], "tools": DEEP}, "tools: invalid JSON"),
+        ({"conversations": [{"from": "function_call", "value": DEEP}]}, "a function_call that is"),
+        (
+            {"messages": [USER, {**ANSWER, "tool_calls": [{"name": "f", "arguments": DEEP}]}]},
+            "arguments that are no JSON",
+        ),
+        (
+            {"messages": [USER, {**ANSWER, "tool_calls": [{"name": "f", "arguments": "[NaN]"}]}]},
+            "arguments that are no JSON",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": ["text"]}]}]}, "a part of type"),
+        ({"instruction": "i", "output": "o", "history": 3}, "history: 3"),
+    ],
+)
+def test_what_fuzzing_found_is_a_problem_of_the_row(row: dict, got: str) -> None:
+    with pytest.raises(RowProblem, match=got):
+        read(row)

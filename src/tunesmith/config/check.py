@@ -11,6 +11,10 @@ from tunesmith.errors import RecipeError
 
 S = TypeVar("S", bound=Section)
 
+MAX_WORD = 80
+"""Characters of a word that may be a misspelt name: comparing takes time with its square, a minute
+for a text of 30,000."""
+
 
 def check(section: type[S], data: Any, where: str, prefix: str = "") -> S:
     """Build `section` from `data`.
@@ -40,12 +44,17 @@ def choose(value: str, choices: Iterable[str], key: str) -> str:
     if value in names:
         return value
     raise RecipeError(
-        key, got=repr(value), expected=f"one of {', '.join(names)}", hint=did_you_mean(value, names)
+        key,
+        got=_cut(repr(value)),
+        expected=f"one of {', '.join(names)}",
+        hint=did_you_mean(value, names),
     )
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """`did you mean x?` for the nearest of `names`, or an empty string."""
+    if len(word) > MAX_WORD:
+        return ""
     near = get_close_matches(word, list(names), n=1, cutoff=0.55)
     return f"did you mean {near[0]}?" if near else ""
 
@@ -56,7 +65,7 @@ def _recipe_error(
     """The first problem; unknown keys first, since a typo often causes the others."""
     problems = error.errors(include_url=False)
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    location = [str(part) for part in problem["loc"]]
+    location = [_cut(str(part)) for part in problem["loc"]]
     key = ".".join(([prefix] if prefix else []) + location)
     place = f"{where}: {key}" if key else where
     if problem["type"] == "extra_forbidden":
@@ -80,9 +89,15 @@ def _expected(problem: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
-    text = text if len(text) <= 80 else f"{text[:77]}..."
+    try:
+        text = _cut(repr(value))
+    except ValueError:  # Python writes no integer of more than 4,300 digits.
+        text = "a number with thousands of digits"
     return f"{text} ({type(value).__name__})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_WORD else f"{text[: MAX_WORD - 3]}..."
 
 
 def _names_beside(section: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -12,12 +12,17 @@ import yaml
 
 from tunesmith.errors import RecipeError
 
-MAX_BYTES = 1 << 20
-"""A recipe is a page of text; a file beyond this is not one."""
+MAX_BYTES = 1 << 17
+"""A recipe is a page of text; a file beyond this is not one, and takes seconds to parse."""
+MAX_DEPTH = 32
+"""Levels of lists and mappings. The parser's time grows with the square of the nesting: 30,000
+brackets, which are 30 kB, took it minutes."""
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """The safe loader, without aliases and without keys written twice."""
+    """The safe loader, without aliases, keys written twice and endless nesting."""
+
+    depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
@@ -28,7 +33,25 @@ class _StrictLoader(yaml.SafeLoader):
                 f"an alias (*{event.anchor}), which recipes do not use",
                 event.start_mark,
             )
-        return super().compose_node(parent, index)
+        if self.depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark
+            raise yaml.constructor.ConstructorError(
+                None, None, f"more than {MAX_DEPTH} levels of lists and mappings", mark
+            )
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError) as error:
+            # What the library's own constructors raise over `!!int ''` or `2026-13-45`.
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a value that is no {kind}", node.start_mark
+            ) from error
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -82,9 +105,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def parse_yaml(text: str, where: str) -> Any:
     """Parse YAML text strictly; `where` names its origin in errors."""
-    loader = _StrictLoader(text)
     try:
-        return loader.get_single_data()
+        return _load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{where}:{mark.line + 1}" if mark else where
@@ -93,6 +115,12 @@ def parse_yaml(text: str, where: str) -> Any:
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(where, got=f"{error}", expected="valid YAML") from error
+
+
+def _load(text: str) -> Any:
+    loader = _StrictLoader(text)
+    try:
+        return loader.get_single_data()
     finally:
         loader.dispose()
 

@@ -4,10 +4,10 @@ OpenAI sends the arguments of a call as JSON text; chat templates write them wit
 would quote that text once more. So they are parsed here, once.
 """
 
-import json
 from typing import Any
 
 from tunesmith.data.row import RowProblem, show
+from tunesmith.data.strict_json import parse
 
 
 def read_tools(value: Any) -> tuple[dict, ...]:
@@ -23,8 +23,8 @@ def read_tools(value: Any) -> tuple[dict, ...]:
     listed = value
     if isinstance(value, str):
         try:
-            listed = json.loads(value) if value.strip() else []
-        except ValueError as error:
+            listed = parse(value) if value.strip() else []
+        except RowProblem as error:
             raise RowProblem(f"tools: invalid JSON, {show(value)}", "a list of tools") from error
     if listed is None:
         return ()
@@ -64,8 +64,8 @@ def _call(value: Any, what: str) -> dict:
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments) if arguments.strip() else {}
-        except ValueError as error:
+            arguments = parse(arguments) if arguments.strip() else {}
+        except RowProblem as error:
             raise RowProblem(
                 f"{what}: arguments that are no JSON, {show(arguments)}", "a JSON object"
             ) from error

@@ -1,7 +1,8 @@
 """Row shapes: how the keys of a record say a conversation or a text. One file per shape.
 
-May import `data.row`, `data.turns`, `data.tools` and `shapes.base`. To add a shape, add a file with
-`KEYS`, `RANK`, `matches` and `read` (see `base.Shape`); its name is the `format` of the recipe.
+May import `data.row`, `data.strict_json`, `data.turns`, `data.tools` and `shapes.base`. To add a
+shape, add a file with `KEYS`, `RANK`, `matches` and `read` (see `base.Shape`); its name is the
+`format` of the recipe.
 """
 
 from functools import cache

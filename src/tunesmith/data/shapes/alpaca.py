@@ -58,7 +58,10 @@ def _system(row: dict) -> tuple[Message, ...]:
 def _history(row: dict) -> tuple[Message, ...]:
     """Earlier pairs of question and answer as turns."""
     turns: list[Message] = []
-    for number, pair in enumerate(row.get("history") or [], 1):
+    pairs = row.get("history") or []
+    if not isinstance(pairs, list):
+        raise RowProblem(f"history: {show(pairs)}", "a list of [question, answer]")
+    for number, pair in enumerate(pairs, 1):
         if not isinstance(pair, list) or len(pair) != 2:
             raise RowProblem(f"history, pair {number}: {show(pair)}", "[question, answer]")
         turns.append(Message("user", text_of(pair[0], f"history, pair {number}")))

@@ -3,11 +3,11 @@
 `conversations` is taken for `messages` where its turns have a `role`.
 """
 
-import json
 from typing import Any
 
 from tunesmith.data.row import Conversation, Message, RowProblem, show
 from tunesmith.data.shapes.base import text_of
+from tunesmith.data.strict_json import parse
 from tunesmith.data.tools import read_calls, read_tools
 from tunesmith.data.turns import check_turns
 
@@ -66,8 +66,8 @@ def as_list(value: Any, what: str) -> list:
     parsed = value
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            parsed = json.loads(value)
-        except ValueError as error:
+            parsed = parse(value)
+        except RowProblem as error:
             got = f"{what}: invalid JSON, {show(value)}"
             raise RowProblem(got, "a list of messages") from error
     if not isinstance(parsed, list):
@@ -125,7 +125,7 @@ def _content(value: Any, what: str) -> tuple[str, str]:
     texts: dict[str, list[str]] = {"text": [], "reasoning": []}
     for part in value:
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind not in texts:
+        if not isinstance(kind, str) or kind not in texts:
             named = f"a part of type {show(kind)}" if kind else f"a part {show(part)}"
             raise RowProblem(f"{what}: {named}", 'parts of type "text" only')
         texts[kind].append(text_of(part.get("text", part.get("value")), f"{what}, {kind} part"))

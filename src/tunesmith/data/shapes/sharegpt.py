@@ -4,12 +4,12 @@
 row's `tools` a JSON list of tools.
 """
 
-import json
 from typing import Any
 
 from tunesmith.data.row import Conversation, Message, RowProblem, show
 from tunesmith.data.shapes.base import text_of
 from tunesmith.data.shapes.chat import as_list, read_weight
+from tunesmith.data.strict_json import parse
 from tunesmith.data.tools import read_calls, read_tools
 from tunesmith.data.turns import check_turns
 
@@ -69,8 +69,8 @@ def _message(value: Any, number: int) -> Message:
 def _calls(text: str, what: str) -> tuple[dict, ...]:
     """The calls of a `function_call` turn: one, or a list of them."""
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = parse(text)
+    except RowProblem as error:
         raise RowProblem(
             f"{what}: a function_call that is no JSON, {show(text)}",
             '{"name": ..., "arguments": {...}} as JSON',
