@@ -1,6 +1,7 @@
 """Which checkpoint is the one to export: the best task score within the forgetting budget."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from math import inf, isnan
 
 from tunesmith.runs.events import Evaluated
@@ -26,7 +27,7 @@ def best_step(
     candidates = [e for e in history if e.step > 0 and within(e, budget)]
     if not candidates:
         return None
-    return max(candidates, key=lambda each: _merit(each, task)).step
+    return max(candidates, key=lambda each: _merit(_scored_by(each, task))).step
 
 
 def within(evaluated: Evaluated, budget: float | None) -> bool:
@@ -36,9 +37,15 @@ def within(evaluated: Evaluated, budget: float | None) -> bool:
     return evaluated.forgetting is not None and evaluated.forgetting.kl <= budget
 
 
-def _merit(evaluated: Evaluated, task: str | None) -> tuple[float, float, float]:
-    scores = [each.score for each in evaluated.tasks if task in (None, each.name)]
-    score = _known(scores[0] if scores else None)
+def _scored_by(evaluated: Evaluated, task: str | None) -> Evaluated:
+    """The same with the score of that task alone, if it has one."""
+    if task is None:
+        return evaluated
+    return replace(evaluated, tasks=tuple(t for t in evaluated.tasks if t.name == task))
+
+
+def _merit(evaluated: Evaluated) -> tuple[float, float, float]:
+    score = _known(evaluated.tasks[0].score if evaluated.tasks else None)
     loss = _known(None if evaluated.loss is None else -evaluated.loss)
     measured = score > -inf or loss > -inf
     return score, loss, float(-evaluated.step if measured else evaluated.step)
