@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import pytest
 
+from tunesmith.cli.main import main
 from tunesmith.recipe import to_yaml
 
 
@@ -17,11 +19,24 @@ def recipe_path(make, tmp_path):
     return path
 
 
-def _tunesmith(*args, cwd=None):
+def _tunesmith(*args):
     command = [sys.executable, "-m", "tunesmith.cli.main", *map(str, args)]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, timeout=240, check=False
-    )
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture
+def here(monkeypatch, capfd):
+    """The same in this process, which has imported torch already: that takes four seconds."""
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["tunesmith", *map(str, args)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended, warnings.catch_warnings():
+            main()
+        out = capfd.readouterr()
+        return subprocess.CompletedProcess(args, ended.value.code, out.out, out.err)
+
+    return run
 
 
 def test_a_run_by_hand_from_plan_to_export(recipe_path, make, tmp_path):
@@ -56,8 +71,8 @@ def test_a_run_by_hand_from_plan_to_export(recipe_path, make, tmp_path):
         ("adapter.targets=[c_attn]", 2, "adapter.targets: got 'c_attn'"),
     ],
 )
-def test_what_is_wrong_is_said_with_exit_code_and_hint(recipe_path, override, code, text):
-    done = _tunesmith("train", recipe_path, override)
+def test_what_is_wrong_is_said_with_exit_code_and_hint(here, recipe_path, override, code, text):
+    done = here("train", recipe_path, override)
     assert text in done.stderr
     assert done.returncode == code
     assert "Traceback" not in done.stderr
@@ -72,8 +87,8 @@ def test_errors_are_json_too_when_asked(recipe_path):
 
 
 @pytest.mark.parametrize("verb", ["resume", "report", "export"])
-def test_a_folder_that_is_no_run(verb, tmp_path):
-    done = _tunesmith(verb, tmp_path)
+def test_a_folder_that_is_no_run(here, verb, tmp_path):
+    done = here(verb, tmp_path)
     assert done.returncode == 2
     assert "got a folder without a run" in done.stderr
 
@@ -85,5 +100,5 @@ def test_unknown_verbs_and_options_exit_with_2():
         assert "Traceback" not in done.stderr
 
 
-def test_the_schema_is_printed():
-    assert json.loads(_tunesmith("schema").stdout)["title"] == "Tunesmith recipe"
+def test_the_schema_is_printed(here):
+    assert json.loads(here("schema").stdout)["title"] == "Tunesmith recipe"

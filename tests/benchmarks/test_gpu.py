@@ -43,7 +43,8 @@ def test_the_whole_run_writes_what_it_prints(in_this_process, tmp_path, capsys):
     given = ["--tiny", "--ways", "lora", "fp8", "--sides", "tunesmith", "trl", "--out", str(out)]
     assert gpu.main(given) == 0
     written = json.loads(out.read_text())
-    assert written["versions"]["torch"] == torch.__version__
+    # A build may add its own name: 2.13.0+cpu.
+    assert torch.__version__.startswith(written["versions"]["torch"])
     ours = [found for found in written["results"] if found["side"] == "tunesmith"]
     assert [(found["way"], found["length"]) for found in ours] == [
         ("lora", 32),
