@@ -76,21 +76,21 @@ def family_of(config: PreTrainedConfig) -> Family:
     """
     family = FAMILIES.get(config.model_type)
     if family is None:
-        raise _refused(f"a base of type {config.model_type!r}", f"one of {', '.join(FAMILIES)}")
+        raise refused(f"a base of type {config.model_type!r}", f"one of {', '.join(FAMILIES)}")
     windows = getattr(config, "use_sliding_window", True) and getattr(
         config, "sliding_window", None
     )
     if windows and windows < config.max_position_embeddings:
-        raise _refused(f"a sliding window of {windows} tokens", "attention over the whole context")
+        raise refused(f"a sliding window of {windows} tokens", "attention over the whole context")
     if (getattr(config, "attention_bias", False) and not family.biases) or getattr(
         config, "mlp_bias", False
     ):
-        raise _refused("biases in its linear layers", f"a {config.model_type} without them")
+        raise refused("biases in its linear layers", f"a {config.model_type} without them")
     if config.hidden_act != "silu":
-        raise _refused(f"hidden_act {config.hidden_act!r}", "silu")
+        raise refused(f"hidden_act {config.hidden_act!r}", "silu")
     kind = (config.rope_parameters or {}).get("rope_type", "default")
     if kind not in (STATIC_ROPES if family.scales_rope else ("default",)):
-        raise _refused(f"rotary scaling of type {kind!r}", f"default, for {config.model_type}")
+        raise refused(f"rotary scaling of type {kind!r}", f"default, for {config.model_type}")
     return family
 
 
@@ -139,7 +139,7 @@ def _renamed(name: str) -> str:
     found = _IN_LAYER.fullmatch(stem)
     if found and found[2] in LAYER:
         return f"blk.{found[1]}.{LAYER[found[2]]}.{kind}"
-    raise _refused(f"a tensor {name!r}", "tensors that GGUF has a name for")
+    raise refused(f"a tensor {name!r}", "tensors that GGUF has a name for")
 
 
 def _laid_out(name: str, tensor: Tensor, config: PreTrainedConfig, family: Family) -> Tensor:
@@ -158,7 +158,8 @@ def by_neighbours(tensor: Tensor, num_heads: int) -> Tensor:
     return halves.transpose(1, 2).reshape(tensor.shape)
 
 
-def _refused(got: str, expected: str) -> ModelError:
+def refused(got: str, expected: str) -> ModelError:
+    """The error for what cannot be written as GGUF."""
     return ModelError(
         "export to GGUF",
         got=got,

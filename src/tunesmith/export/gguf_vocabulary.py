@@ -14,7 +14,7 @@ from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKEN
 
 from tunesmith.data.chat_text import program
 from tunesmith.data.tokenizer_facts import added_bos, tokenizer_state
-from tunesmith.errors import ModelError
+from tunesmith.export.gguf_names import refused
 
 NAMED_PATTERNS = ("llama-bpe", "qwen2", "tekken", "gpt-4o")
 """Names of ways to cut text that GGUF's readers know; transformers has the pattern of each."""
@@ -92,16 +92,16 @@ def _require_byte_bpe(state: dict[str, Any]) -> None:
     plain = model.get("type") == "BPE" and decoder.get("type") == "ByteLevel"
     if not plain or model.get("byte_fallback") or not model.get("merges"):
         kind = "SentencePiece" if model.get("byte_fallback") else model.get("type", "unknown")
-        raise _refused(f"a tokenizer of kind {kind}", "byte-level BPE with merges")
+        raise refused(f"a tokenizer of kind {kind}", "byte-level BPE with merges")
     normalizer = state.get("normalizer")
     if normalizer and normalizer.get("type") != "NFC":
-        raise _refused(f"a normalizer {normalizer.get('type')!r}", "none, or NFC")
+        raise refused(f"a normalizer {normalizer.get('type')!r}", "none, or NFC")
 
 
 def _require_plain(added: dict[str, Any]) -> None:
     for key in ("lstrip", "rstrip", "single_word"):
         if added[key]:
-            raise _refused(f"the token {added['content']!r} with {key}", "tokens without it")
+            raise refused(f"the token {added['content']!r} with {key}", "tokens without it")
 
 
 def _name_of_cutting(state: dict[str, Any]) -> str:
@@ -117,7 +117,7 @@ def _name_of_cutting(state: dict[str, Any]) -> str:
             for name in NAMED_PATTERNS:
                 if _splits_by(first[0], GGUF_PRE_TOKENIZER_SPLITS[name]):
                     return name
-    raise _refused(
+    raise refused(
         f"text cut by {json.dumps(before, ensure_ascii=False)[:200]}",
         "one of the ways that GGUF has a name for (gpt-2, smollm, "
         + ", ".join(NAMED_PATTERNS)
@@ -153,13 +153,3 @@ def _template_begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
         return True
     text = program(tokenizer).text([{"role": "user", "content": "a"}], opened=False)
     return text.startswith(str(tokenizer.bos_token))
-
-
-def _refused(got: str, expected: str) -> ModelError:
-    return ModelError(
-        "export to GGUF",
-        got=got,
-        expected=expected,
-        hint="tunesmith export --to merged writes safetensors, which llama.cpp's own "
-        "convert_hf_to_gguf.py may be able to read",
-    )
