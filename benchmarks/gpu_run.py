@@ -21,9 +21,11 @@ from tunesmith.adapters import full, lora
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Batch, Example
 from tunesmith.engine import optimizer
+from tunesmith.engine.guard import Guard
 from tunesmith.engine.loop import train
 from tunesmith.engine.parts import Parts
 from tunesmith.engine.schedule import LearningRate
+from tunesmith.engine.watch import Watch
 from tunesmith.errors import TunesmithError
 from tunesmith.methods import sft
 from tunesmith.models import fast, ways
@@ -96,6 +98,8 @@ def _run(case: Case, device: torch.device) -> tuple[list[Step], dict[str, Any]]:
         evaluate=lambda step: False,
         save=lambda step, must: None,
         stop=lambda: False,
+        guard=Guard(num_steps),
+        watch=Watch(parameters),
     )
     train(parts)
     width = SHAPES[case.shape]["head_dim"]

@@ -4,12 +4,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.tmpfs import tmpfs
 from tunesmith.api.train import resume, train
 from tunesmith.api.verify import verify
 from tunesmith.cli import verify as verb
@@ -73,17 +73,8 @@ def copy(stopped) -> Path:
 @pytest.fixture
 def disk(tmp_path) -> Path:
     """A file system of 16 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tunesmith-test", str(place)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if done.returncode:
-        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with tmpfs(tmp_path / "disk", "size=16m") as place:
+        yield place
 
 
 class StopAt:

@@ -2,8 +2,6 @@
 
 import json
 import os
-import platform
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -51,17 +49,6 @@ def test_random_kills_lose_no_acknowledged_checkpoint(tmp_path):
         assert told["quarantined"] == 0, told
         assert told["found"] >= told["acknowledged"], told
     assert rounds[-1]["found"] > 15, "the child hardly ever finished a save: nothing was tested"
-
-
-@pytest.fixture(scope="module")
-def strace() -> str:
-    """Path of strace, if it works here."""
-    if platform.machine() != "x86_64":
-        pytest.skip("the names of the system calls are those of x86_64")
-    path = shutil.which("strace")
-    if not path:
-        pytest.skip("strace is not installed: saves were not killed at each system call")
-    return path
 
 
 def strike(strace: str, base: Path, faults: dict, points: list[Point]) -> dict[Point, int]:

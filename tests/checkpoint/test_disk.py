@@ -6,6 +6,7 @@ import subprocess
 import pytest
 import torch
 
+from tests.tmpfs import tmpfs
 from tunesmith.checkpoint.commit import commit
 from tunesmith.checkpoint.state import read_state, write_state
 from tunesmith.checkpoint.verify import latest
@@ -32,18 +33,8 @@ def check_older_is_whole(root, step: int):
 @pytest.fixture
 def tiny_disk(tmp_path):
     """A file system of 1 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=64", "tunesmith-test", str(place)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if done.returncode:
-        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["mount", "-o", "remount,rw", str(place)], check=False)
-    subprocess.run(["umount", str(place)], check=True)
+    with tmpfs(tmp_path / "disk", "size=1m,nr_inodes=64") as place:
+        yield place
 
 
 def test_a_full_disk_is_a_machine_error_that_tells_the_room(tiny_disk):

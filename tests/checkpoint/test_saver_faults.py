@@ -5,9 +5,7 @@ In the suite a seeded choice of points; every point there is with TUNESMITH_FAUL
 
 import json
 import os
-import platform
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -36,17 +34,6 @@ DISK_ERRORS = {
     "EROFS": ["openat", "mkdir", "rename", "renameat", "unlinkat", "rmdir"],
     "EACCES": ["openat", "mkdir", "rename", "renameat", "unlinkat", "rmdir"],
 }
-
-
-@pytest.fixture(scope="module")
-def strace() -> str:
-    """Path of strace, where it can be attached to a process."""
-    if platform.machine() != "x86_64":
-        pytest.skip("the names of the system calls are those of x86_64")
-    path = shutil.which("strace")
-    if not path:
-        pytest.skip("strace is not installed: saves were not struck at their system calls")
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from tunesmith.engine.loop import (
     step_seed,
     train,
 )
-from tunesmith.engine.parts import Parts
 from tunesmith.errors import Interrupted, RunError
 from tunesmith.methods.base import LossSum
 from tunesmith.recipe import from_dict
@@ -52,21 +51,10 @@ def _parts(recipe, told=None, loss=None, stop=lambda: False):
     rows = build.build_rows(recipe, base)
     learner = build.build_learner(recipe, base)
     loader = build.build_loader(recipe, rows)
-    return Parts(
-        model=learner.attached.model,
-        loss=loss or build.build_loss(recipe, learner),
-        loader=loader,
-        parameters=list(learner.attached.trained.values()),
-        optimizer=build.build_optimizer(recipe, learner),
-        learning_rate=build.build_rate(recipe, loader.num_steps),
-        clip=recipe.train.clip,
-        seed=recipe.train.seed,
-        device=torch.device("cpu"),
-        notice=(lambda event: None) if told is None else told.append,
-        evaluate=lambda step: False,
-        save=lambda step, must: None,
-        stop=stop,
-    )
+    notice = (lambda event: None) if told is None else told.append
+    parts = build.build_parts(recipe, learner, loader, notice)
+    parts.loss, parts.stop = loss or parts.loss, stop
+    return parts
 
 
 def _weights(parts):

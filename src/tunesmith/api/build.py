@@ -31,6 +31,7 @@ from tunesmith.engine.parts import Parts
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.saving import num_bytes
 from tunesmith.engine.schedule import LearningRate
+from tunesmith.engine.watch import Watch
 from tunesmith.errors import RecipeError
 from tunesmith.methods import base as methods
 from tunesmith.methods.base import LossSum
@@ -253,11 +254,12 @@ def build_parts(
     recipe: Recipe, learner: Learner, loader: Loader, notice: Callable[[Event], None]
 ) -> Parts:
     """What the loop runs with; it measures, saves and stops only once it is told how."""
+    parameters = list(learner.attached.trained.values())
     return Parts(
         model=learner.attached.model,
         loss=build_loss(recipe, learner),
         loader=loader,
-        parameters=list(learner.attached.trained.values()),
+        parameters=parameters,
         optimizer=build_optimizer(recipe, learner),
         learning_rate=build_rate(recipe, loader.num_steps),
         clip=recipe.train.clip,
@@ -268,4 +270,5 @@ def build_parts(
         save=lambda step, must: None,
         stop=lambda: False,
         guard=Guard(loader.num_steps, outliers=recipe.train.guard),
+        watch=Watch(parameters),
     )

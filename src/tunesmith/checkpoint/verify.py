@@ -69,10 +69,14 @@ def verify(folder: Path, *, sizes_only: bool = False) -> Manifest:
     )
 
 
-def latest(root: Path) -> Latest:
+def latest(root: Path, most: int | None = None) -> Latest:
     """The highest step whose manifest verifies; bad ones above it are moved to `quarantine/`.
 
     To be called by the process that holds the run: it moves folders.
+
+    Args:
+        root: The folder `checkpoints/`.
+        most: Steps above it are not looked at.
 
     Raises:
         CheckpointError: One above it is whole, but of a newer format.
@@ -81,7 +85,7 @@ def latest(root: Path) -> Latest:
     quarantined: list[tuple[Path, str]] = []
     with disk_errors(root):
         restore(root)
-        for step in reversed(steps(root)):
+        for step in reversed([s for s in steps(root) if most is None or s <= most]):
             folder = step_folder(root, step)
             try:
                 return Latest(verify(folder), quarantined)

@@ -1,7 +1,7 @@
 """What the loop runs with."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from tunesmith.runs.events import Event
 
 @dataclass
 class Parts:
-    """Built by `api`; what is left out at the end has a meaning of its own."""
+    """Built by `api`."""
 
     model: nn.Module
     loss: Callable[[Batch], LossSum]
@@ -37,15 +37,11 @@ class Parts:
     """Writes a checkpoint after so many steps if that is due, or if the flag says so."""
     stop: Callable[[], bool]
     """Whether the user asked for an end."""
+    guard: Guard
+    """Judges steps."""
+    watch: Watch
+    """Sees how far parameters move."""
     until: int | None = None
     """Steps done at which to end as if the user had asked; the schedule stays that of the run."""
-    guard: Guard = field(default=None)  # type: ignore[assignment]
-    """Judges steps; by default a new one."""
-    watch: Watch = field(default=None)  # type: ignore[assignment]
-    """Sees how far parameters move; by default a new one."""
     rewind: Rewind | None = None
     """Goes back to a healthy checkpoint; without one, what would make it go back ends the run."""
-
-    def __post_init__(self) -> None:
-        self.guard = self.guard or Guard(self.loader.num_steps)
-        self.watch = self.watch or Watch(self.parameters)

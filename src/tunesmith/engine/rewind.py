@@ -8,13 +8,12 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from tunesmith.checkpoint.layout import step_folder, steps
 from tunesmith.checkpoint.retain import drop_after
-from tunesmith.checkpoint.verify import quarantine, verify
+from tunesmith.checkpoint.verify import latest
 from tunesmith.data.loader import Loader
 from tunesmith.engine.guard import MAX_RETURNS, Guard
 from tunesmith.engine.saving import read_history, restore
-from tunesmith.errors import CheckpointError, RunError
+from tunesmith.errors import RunError
 from tunesmith.runs.events import Evaluated, Event, Warned, WentBack
 
 MAX_NAMED = 16
@@ -80,17 +79,13 @@ class Rewind:
         self, done: int, why: str, rows: tuple[tuple[str, int], ...]
     ) -> tuple[int, dict[str, Any]]:
         """Restore the highest healthy checkpoint that verifies."""
-        for step in reversed(steps(self.root)):
-            if step > self.guard.healthy:
-                continue
-            folder = step_folder(self.root, step)
-            try:
-                verify(folder)
-            except CheckpointError as error:
-                self.notice(Warned(f"checkpoint {quarantine(folder)} was set aside: {error}"))
-                continue
-            return step, restore(folder, self.trained, self.optimizer)
-        raise diverged(done, f"{why}; no sound checkpoint to go back to", rows)
+        found = latest(self.root, self.guard.healthy)
+        for bad, problem in found.quarantined:
+            self.notice(Warned(f"checkpoint {bad} was set aside: {problem}"))
+        if found.manifest is None:
+            raise diverged(done, f"{why}; no sound checkpoint to go back to", rows)
+        state = restore(found.manifest.folder, self.trained, self.optimizer)
+        return found.manifest.step, state
 
 
 def diverged(done: int, why: str, rows: tuple[tuple[str, int], ...] = ()) -> RunError:
