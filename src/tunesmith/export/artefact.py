@@ -8,7 +8,6 @@ from hashlib import blake2b, file_digest, sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -102,14 +101,14 @@ def _sha256(path: Path) -> str:
 def fingerprints(trained: Mapping[str, Tensor]) -> dict[str, str]:
     """A hash of the bits of each trained parameter; differs as soon as one number moved."""
     return {
-        name: blake2b(_bytes(tensor), digest_size=16).hexdigest()
+        name: blake2b(bits(tensor).numpy(), digest_size=16).hexdigest()
         for name, tensor in trained.items()
     }
 
 
-def _bytes(tensor: Tensor) -> np.ndarray:
-    """The bits of a tensor of any type and shape."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+def bits(tensor: Tensor) -> Tensor:
+    """The bits of a tensor of any type and shape, (bytes,) uint8 in the memory of the processor."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
 
 
 def require_moved(start: dict[str, str], end: dict[str, str]) -> list[str]:

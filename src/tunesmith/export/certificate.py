@@ -23,6 +23,7 @@ from tunesmith.export.reload import TRANSFORMERS, Holding, tokenizer_of
 from tunesmith.export.tolerance import AS_TRAINED, Tolerance
 from tunesmith.models import fast
 from tunesmith.models.quantize import NONE, kind_of
+from tunesmith.models.resting import resting
 
 NUM_TOKENS = 16
 """Greedy tokens compared after each prompt."""
@@ -159,11 +160,9 @@ def _heldout(
 @contextmanager
 def _plain(model: PreTrainedModel) -> Iterator[None]:
     """The model on PEFT's and transformers' own paths for the time of the block."""
-    was_training = model.training
-    model.eval()
-    fast.take_off(model)
-    try:
-        yield
-    finally:
-        fast.lay_over(model)
-        model.train(was_training)
+    with resting(model):
+        fast.take_off(model)
+        try:
+            yield
+        finally:
+            fast.lay_over(model)

@@ -8,6 +8,7 @@ named. That the folder loads elsewhere and answers alike is for `certificate.py`
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from tunesmith.adapters.base import Saved
 from tunesmith.data.chat_text import TRAINING_DAY, program
+from tunesmith.data.sandbox import Program
 from tunesmith.errors import CommandError, RunError
+from tunesmith.export.artefact import bits
 
 CONVERSATIONS = (
     [{"role": "user", "content": "Wo ist das Buch?\n\nIt's <b>42</b> %  \t日本 🙂"}],
@@ -88,16 +91,12 @@ def difference(found: Tensor, trained: Tensor) -> str:
         return f"type {found.dtype}, trained was {trained.dtype}"
     if found.is_floating_point() and not found.isfinite().all():
         return "NaN or infinity"
-    if torch.equal(_bits(found), _bits(trained)):
+    if torch.equal(bits(found), bits(trained)):
         return ""
     if not found.any():
         return "nothing but zeros"
     share = (found != trained.detach().cpu()).float().mean().item()
     return f"other numbers: {share:.0%} of them differ from those in memory"
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
 
 
 def _require_config(path: Path, expected: dict[str, Any]) -> None:
@@ -131,9 +130,10 @@ def _require_tokenizer(
         got = "another chat template" if found.chat_template else "no chat template"
         raise RunError(where, got=got, expected="the one that was trained with")
     rendered = list(texts)
-    for conversation in CONVERSATIONS if trained.chat_template else ():
-        for opened in (False, True):
-            made, wanted = (_render(t, conversation, opened) for t in (found, trained))
+    if trained.chat_template:
+        programs = [program(each, now=TRAINING_DAY) for each in (found, trained)]
+        for conversation, opened in product(CONVERSATIONS, (False, True)):
+            made, wanted = (_render(each, conversation, opened) for each in programs)
             if made != wanted:
                 raise RunError(where, got=f"{made!r} of a conversation", expected=f"{wanted!r}")
             rendered.append(wanted)
@@ -153,10 +153,10 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return kind.from_pretrained(folder, local_files_only=True)
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict], opened: bool) -> str:
+def _render(template: Program, messages: list[dict], opened: bool) -> str:
     """The text of a conversation; what the template says where it refuses it."""
     try:
-        return program(tokenizer, now=TRAINING_DAY).text(messages, opened)
+        return template.text(messages, opened)
     except CommandError as error:
         return f"refused: {error.got}"
 
