@@ -12,7 +12,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from tunesmith.export import stranger
@@ -20,7 +19,7 @@ from tunesmith.export.asked import Asked, Reply, continued, of_model
 from tunesmith.export.differ import Difference, differ
 from tunesmith.export.ollama import Parity
 from tunesmith.export.reload import TRANSFORMERS, Holding, tokenizer_of
-from tunesmith.export.tolerance import AS_TRAINED, Tolerance
+from tunesmith.export.tolerance import Tolerance, as_trained
 from tunesmith.models import fast
 from tunesmith.models.quantize import NONE, kind_of
 from tunesmith.models.resting import resting
@@ -111,8 +110,7 @@ def certify(model: PreTrainedModel, folder: Path, prompts: list[list[int]]) -> C
         asked = Asked(continued(model, prompts, NUM_TOKENS), NUM_TOKENS)
         expected = of_model(model, tokenizer_of(folder), asked)
     told = stranger.ask(folder, asked, held, model.device)
-    tolerance = AS_TRAINED.get(held.dtype, AS_TRAINED[torch.bfloat16])
-    made = compare(asked, expected, told, tolerance)
+    made = compare(asked, expected, told, as_trained(held.dtype))
     if held.quantize == NONE:
         return made
     wide = stranger.ask(folder, asked, Holding(held.dtype), model.device)

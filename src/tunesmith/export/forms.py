@@ -14,7 +14,7 @@ from tunesmith.export.gguf_vocabulary import vocabulary
 from tunesmith.export.ollama import Parity
 from tunesmith.export.reload import Holding
 from tunesmith.export.ship import Form
-from tunesmith.export.tolerance import AS_TRAINED, STORED
+from tunesmith.export.tolerance import STORED, as_trained
 from tunesmith.export.trained import Trained
 from tunesmith.models.fingerprint import OTHER_FILES
 from tunesmith.models.load import stop_ids
@@ -89,7 +89,7 @@ def _adapter(artefact: Artefact, quantized: Holding | None) -> Form:
         shutil.copytree(artefact.folder, folder, dirs_exist_ok=True)
 
     held = quantized or Holding(torch.float32)
-    return Form(write, AS_TRAINED.get(held.dtype, AS_TRAINED[torch.bfloat16]), held, True)
+    return Form(write, as_trained(held.dtype), held, True)
 
 
 def _merged(stored: str, artefact: Artefact) -> Form:
