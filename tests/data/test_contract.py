@@ -7,11 +7,12 @@ import pytest
 from tokenizers import processors
 
 from tunesmith.data.contract import Check, check, require
+from tunesmith.data.encoded import Encoded
 from tunesmith.data.prepared import Prepared
 from tunesmith.data.row import Conversation, Text
 from tunesmith.data.section import Source
 from tunesmith.data.store import PrepareOptions, prepare
-from tunesmith.data.template import Encoded, Renderer
+from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError
 from tunesmith.testing.tiny import CHATML, IM_END, PAD, byte_tokenizer
 
@@ -39,16 +40,17 @@ class Broken:
 
     def __init__(self, renderer: Renderer, spoil) -> None:
         self._renderer, self._spoil = renderer, spoil
-        self.fingerprint = "broken"
+        self.fingerprint, self.shapes = "broken", renderer.shapes
 
     def look_ahead(self, contents: list) -> None:
         """Nothing to prepare."""
 
-    def encode(self, content: Conversation | Text) -> Encoded:
+    def examples(self, content: Conversation | Text) -> list[Encoded]:
         encoded = self._renderer.encode(content)
         ids, trained = encoded.input_ids.copy(), encoded.trained.copy()
         ids, trained = self._spoil(ids, trained)
-        return Encoded(ids.astype(np.int32), trained, encoded.prompt_tokens, encoded.truncated)
+        made = Encoded(ids.astype(np.int32), trained, encoded.prompt_tokens, encoded.truncated)
+        return [made]
 
 
 def test_sound_examples_pass_every_check(renderer: Renderer, ready) -> None:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tunesmith.data.encoded import Encoded
 from tunesmith.data.row import Conversation, Message, RowProblem
-from tunesmith.data.template import Encoded, Renderer
+from tunesmith.data.template import Renderer
 from tunesmith.errors import ModelError
 from tunesmith.testing.templates import FAMILIES, family_tokenizer, stop_ids
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from tunesmith.data import store
-from tunesmith.data.row import Conversation, RowProblem, Text
+from tunesmith.data.collate import collate
+from tunesmith.data.encoded import Encoded, together
+from tunesmith.data.row import Content, RowProblem
 from tunesmith.data.section import Source
+from tunesmith.data.shapes import ANSWERED
 from tunesmith.data.store import PrepareOptions, prepare
-from tunesmith.data.template import Encoded
 from tunesmith.errors import DataError, MachineError
 
 
@@ -20,19 +22,20 @@ class Lengths:
 
     def __init__(self, name: str = "lengths") -> None:
         self.fingerprint = name
+        self.shapes = ANSWERED
         self.calls = 0
 
     def look_ahead(self, contents: list) -> None:
         """Nothing to prepare."""
 
-    def encode(self, content: Conversation | Text) -> Encoded:
+    def examples(self, content: Content) -> list[Encoded]:
         self.calls += 1
         if not content.text.isdecimal():
             raise RowProblem(f"{content.text}", "a number")
         ids = np.arange(int(content.text), dtype=np.int32)
         trained = np.ones(len(ids), dtype=bool)
         trained[0] = False
-        return Encoded(ids, trained, 1, False)
+        return [Encoded(ids, trained, 1, False)]
 
 
 OPTIONS = PrepareOptions(max_tokens=10)
@@ -79,7 +82,7 @@ def test_several_batches_and_files_are_one_sequence(
     assert prepared.rows_per_file == (5, 2)
     assert prepared.weights == (1.0, 2.5)
     assert prepared.place(6) == (files[1].path, 2)
-    starts = [columns.first for columns in prepared.columns()]
+    starts = [int(columns.example[0]) for columns in prepared.columns()]
     assert starts == [0, 2, 4, 6]
     flat = np.concatenate([columns.input_ids for columns in prepared.columns()])
     assert flat.tolist() == [i for length in range(1, 8) for i in range(length)]
@@ -239,3 +242,41 @@ def test_memory_does_not_grow_with_the_rows(
     few, many = peak(2_000), peak(30_000)
     # The index in memory is 4 + 4 + 8 + 4 + 4 bytes a row; a row held whole would be kilobytes.
     assert many - few < 28_000 * 64
+
+
+class Pairs(Lengths):
+    """An encoder for texts `a b`: two sequences of so many tokens, and their difference."""
+
+    def examples(self, content: Content) -> list[Encoded]:
+        sizes = [int(size) for size in content.text.split()]
+        trained = [np.arange(size) > 0 for size in sizes]
+        parts = [
+            Encoded(np.arange(n, dtype=np.int32), t, 1, False)
+            for n, t in zip(sizes, trained, strict=True)
+        ]
+        return [together(parts, {"margin": sizes[0] - sizes[1]})]
+
+
+def test_sequences_of_one_row_stay_together_with_their_numbers(texts, tmp_path: Path) -> None:
+    made = prepare([texts("4 3", "2 5")], Pairs(), OPTIONS, tmp_path / "cache")
+    assert made.lengths.tolist() == [7, 7]
+    assert [[len(one) for one in example.sequences()] for example in made] == [[4, 3], [2, 5]]
+    assert [example.numbers["margin"].tolist() for example in made] == [[1.0], [-3.0]]
+    (columns,) = made.columns()
+    assert columns.example.tolist() == [0, 0, 1, 1]
+    assert columns.offsets.tolist() == [0, 4, 7, 9, 14]
+    made.add_numbers("reference", lambda index: np.array([index, -index], dtype=np.float32))
+    batch = collate(list(made), packed=False, pad_id=0)
+    assert batch.units == (2, 2)
+    assert batch.numbers["margin"].tolist() == [1.0, -3.0]
+    assert batch.numbers["reference"].tolist() == [0.0, 0.0, 1.0, -1.0]
+
+
+def test_one_row_can_make_several_examples(texts, tmp_path: Path) -> None:
+    class Halves(Lengths):
+        def examples(self, content: Content) -> list[Encoded]:
+            return super().examples(content) * 2
+
+    made = prepare([texts(4, 5)], Halves(), OPTIONS, tmp_path / "cache")
+    assert made.lengths.tolist() == [4, 4, 5, 5]
+    assert [example.row for example in made] == [1, 1, 2, 2]

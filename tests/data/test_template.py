@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from tunesmith.data.encoded import Encoded
 from tunesmith.data.row import Conversation, Message, RowProblem, Text
-from tunesmith.data.template import Encoded, Renderer
+from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError, ModelError
 from tunesmith.testing.tiny import CHATML, IM_END, byte_tokenizer
 

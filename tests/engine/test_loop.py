@@ -71,7 +71,7 @@ def _first_step(recipe):
     """Loss, count, gradients and passes of the first step."""
     parts = _parts(recipe)
     batches = parts.loader.step(0)
-    total, count = forward_backward(parts, batches)
+    total, count, _ = forward_backward(parts, batches)
     gradients = torch.cat([p.grad.flatten() for p in parts.parameters])
     return total, count, gradients, [batch.lengths for batch in batches]
 

@@ -38,6 +38,7 @@ class Attached:
             own weights have been changed.
         targeted: Kinds of modules that are trained, with how many of each.
         untargeted: Kinds of modules with weights that are not, with how many of each.
+        continued: Whether training goes on from an adapter that was trained before.
     """
 
     model: PreTrainedModel
@@ -46,6 +47,7 @@ class Attached:
     disabled: Callable[[], AbstractContextManager[Any]] | None
     targeted: dict[str, int]
     untargeted: dict[str, int]
+    continued: bool = False
 
     @property
     def num_trained(self) -> int:

@@ -1,6 +1,7 @@
 """Builds what a run measures: held-out batches, tasks, probes, and the model that answers them."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -17,6 +18,7 @@ from tunesmith.data.order import plan_batches
 from tunesmith.data.reading import read_file
 from tunesmith.data.template import Renderer
 from tunesmith.evaluate import probes
+from tunesmith.evaluate.heldout import HeldoutResult, heldout_loss, measured
 from tunesmith.evaluate.probes.base import (
     MAX_BATCH_TOKENS,
     Collate,
@@ -27,6 +29,7 @@ from tunesmith.evaluate.probes.base import (
 from tunesmith.evaluate.task import TaskRows, prepare_task
 from tunesmith.generate.generate import generate
 from tunesmith.generate.options import GenerateOptions
+from tunesmith.methods import base as methods
 from tunesmith.models.policy import Policy
 from tunesmith.models.resting import resting
 from tunesmith.recipe import Recipe
@@ -81,12 +84,18 @@ class HeldoutRows:
     Attributes:
         rows: Of the run.
         packed: As its other batches are.
+        result: Measures batches.
         max_tokens: Of one batch; a longer row has one of its own.
     """
 
     rows: Rows
     packed: bool
+    result: Callable[[Sequence[Batch]], HeldoutResult]
     max_tokens: int = HELDOUT_TOKENS
+
+    def measure(self) -> HeldoutResult:
+        """What the model as it is now makes of them."""
+        return self.result(self.batches())
 
     def batches(self) -> list[Batch]:
         """All of them in order, so that they pair with those of another evaluation."""
@@ -146,9 +155,16 @@ class BoundProbe:
         return replace(self, asked=asked, features=features, max_tokens=tokens)
 
 
-def build_heldout(recipe: Recipe, rows: Rows) -> HeldoutRows | None:
-    """The held-out rows; None without `data.eval`."""
-    return None if rows.heldout is None else HeldoutRows(rows, recipe.data.packing)
+def build_heldout(recipe: Recipe, rows: Rows, learner: Learner) -> HeldoutRows | None:
+    """The held-out rows, measured as the method does; None without `data.eval`."""
+    if rows.heldout is None:
+        return None
+    measure = getattr(methods.load(recipe.method.name), "measure", None)
+    if measure is None:
+        result = partial(heldout_loss, learner.policy.token_nll)
+    else:
+        result = partial(measured, partial(measure, learner.policy, config=recipe.method))
+    return HeldoutRows(rows, recipe.data.packing, result)
 
 
 def build_tasks(recipe: Recipe, renderer: Renderer) -> list[TaskRows]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tunesmith.api import build
 from tunesmith.api.advice import Adviser, Change
+from tunesmith.api.reference import add_reference
 from tunesmith.api.rehearsal import rehearse
 from tunesmith.api.resolve import device, require_paths, resolve
 from tunesmith.data.contract import Check
@@ -64,6 +65,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     rows = build.build_rows(recipe, base)
     parameters = num_parameters(base.model)
     learner = build.build_learner(recipe, base)
+    add_reference(recipe, base.source, rows, learner, lambda event: None)
     trial = build.build_trial(recipe, learner)
     with closing(build.build_loader(recipe, rows)) as loader:
         evaluating = rehearse(recipe, rows, learner, loader.num_steps)

@@ -11,7 +11,6 @@ import torch
 
 from tunesmith.api.build import Learner, Rows
 from tunesmith.api.measures import Answers, build_heldout, build_probes, build_tasks
-from tunesmith.evaluate.heldout import heldout_loss
 from tunesmith.evaluate.task import TaskRows, run_task
 from tunesmith.recipe import Recipe
 
@@ -41,13 +40,13 @@ def rehearse(recipe: Recipe, rows: Rows, learner: Learner, num_steps: int) -> fl
 
 
 def _heldout(recipe: Recipe, rows: Rows, learner: Learner) -> float:
-    heldout = build_heldout(recipe, rows)
+    heldout = build_heldout(recipe, rows, learner)
     batches = heldout.batches() if heldout else []
     part = batches[:HELDOUT_BATCHES]
     if not part:
         return 0.0
-    heldout_loss(learner.policy.token_nll, part[:1])  # The first one warms caches up.
-    seconds, _ = _timed(lambda: heldout_loss(learner.policy.token_nll, part))
+    heldout.result(part[:1])  # The first one warms caches up.
+    seconds, _ = _timed(lambda: heldout.result(part))
     return seconds * sum(b.num_tokens for b in batches) / sum(b.num_tokens for b in part)
 
 

@@ -15,6 +15,7 @@ from tunesmith.api.measures import (
     build_tasks,
     probe_names,
 )
+from tunesmith.api.reference import add_reference
 from tunesmith.api.resolve import device
 from tunesmith.data.loader import Loader
 from tunesmith.engine.best import best_step
@@ -95,6 +96,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     loader = build.build_loader(recipe, rows)
     _tell_plan(recipe, rows, learner, loader, watch)
     answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)
+    add_reference(recipe, base.source, rows, learner, watch.notice)
     watch.notice(Phase("measuring one step on the worst batch"))
     trial = build.build_trial(recipe, learner)
     measured = measure(trial, loader, FIT_SECONDS)
@@ -105,7 +107,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     evaluator = Evaluator(
         policy=learner.policy,
         speaker=answers,
-        heldout=build_heldout(recipe, rows),
+        heldout=build_heldout(recipe, rows, learner),
         tasks=tasks,
         probes=probes,
         missing=missing,

@@ -6,9 +6,10 @@ from itertools import islice
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.data.chat_text import program
+from tunesmith.data.encoded import Encoded
 from tunesmith.data.reading import read_file
 from tunesmith.data.row import Row, RowProblem
-from tunesmith.data.template import Encoded, Renderer
+from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError
 from tunesmith.export.trained import Shown
 from tunesmith.recipe import Recipe

@@ -5,6 +5,7 @@ once and what is their own behind it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,12 +22,19 @@ def collate(examples: Sequence[Example], packed: bool, pad_id: int) -> Batch:
         pad_id: Fills the end of shorter lines; its positions are 0.
 
     Returns:
-        The batch; see `Batch` for its tensors.
+        The batch; see `Batch` for its tensors. What the sequences of one example share at their
+        beginning is laid out once, where they are packed.
 
     Raises:
         ValueError: There are no examples.
     """
-    return collate_groups([[example] for example in examples], packed, pad_id)
+    groups = [example.sequences() for example in examples]
+    batch = collate_groups(groups, packed, pad_id)
+    numbers = {
+        name: torch.from_numpy(np.concatenate([each.numbers[name] for each in examples]))
+        for name in examples[0].numbers
+    }
+    return replace(batch, units=tuple(map(len, groups)), numbers=numbers)
 
 
 def collate_groups(groups: Sequence[Sequence[Example]], packed: bool, pad_id: int) -> Batch:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tunesmith.data import shapes
 from tunesmith.data.chat_text import TRAINING_DAY
 from tunesmith.data.prepared import Columns, Prepared
 from tunesmith.data.reading import read_file
@@ -90,7 +91,7 @@ def _stop_token(train: Prepared, renderer: Renderer) -> Check:
     """The last trained token of each example ends it, unless the example was cut."""
     stops = np.fromiter(renderer.stop_ids, dtype=np.int32)
     wrong: list[int] = []
-    whole = 0
+    whole = cut = 0
     for columns in train.columns():
         last = _last_trained(columns)
         # With train_on: all what the template writes behind the stop token is trained too.
@@ -98,10 +99,11 @@ def _stop_token(train: Prepared, renderer: Renderer) -> Check:
         ends = is_stop if renderer.train_on != "all" else _carried(is_stop, columns.offsets)
         fine = (last >= 0) & ends[np.maximum(last, 0)]
         whole += int((~columns.truncated).sum())
-        wrong += (columns.first + np.flatnonzero(~fine & ~columns.truncated)).tolist()
+        cut += int(columns.truncated.sum())
+        wrong += columns.example[~fine & ~columns.truncated].tolist()
     share = 1.0 - len(wrong) / whole if whole else 1.0
-    cut = len(train) - whole
-    says = f"{share:.1%} of {whole} examples end with a trained stop token"
+    what = "examples" if whole + cut == len(train) else "sequences"
+    says = f"{share:.1%} of {whole} {what} end with a trained stop token"
     says += f"; {cut} cut ones cannot" if cut else ""
     return Check(STOP, not wrong, share, says + _listed(train, wrong))
 
@@ -130,7 +132,7 @@ def _one_bos(train: Prepared, renderer: Renderer) -> Check:
         second = np.minimum(first + 1, columns.offsets[1:] - 1)
         ids = columns.input_ids
         double = (ids[first] == bos) & (ids[second] == bos) & (second > first)
-        wrong += (columns.first + np.flatnonzero(double)).tolist()
+        wrong += columns.example[double].tolist()
     says = f"{len(wrong)} examples begin with BOS twice"
     return Check(BOS, not wrong, len(wrong), says + _listed(train, wrong))
 
@@ -144,7 +146,7 @@ def _begins(train: Prepared, renderer: Renderer) -> Check:
     wrong: list[int] = []
     for columns in train.columns() if renderer.bos else ():
         first = columns.input_ids[columns.offsets[:-1]]
-        wrong += (columns.first + np.flatnonzero(first != renderer.bos[0])).tolist()
+        wrong += columns.example[first != renderer.bos[0]].tolist()
     says = f"{len(wrong)} examples lack the BOS that the tokenizer itself adds"
     says += ": the chat template leaves it out" if wrong else ""
     return Check("BOS first", not wrong, len(wrong), says)
@@ -184,7 +186,8 @@ def _sample(train: Prepared) -> Iterator[tuple[int, Conversation]]:
         chosen = near[spread[spread >= 0]]
         wanted = {int(train.row_numbers[index]): int(index) for index in chosen}
         start += count
-        rows = read_file(file.path, file.format, lambda *bad: None)
+        shape = train.counts.shapes[str(file.path)]
+        rows = read_file(file.path, shape, lambda *bad: None, shapes.names())
         for row in rows if wanted else ():
             index = wanted.pop(row.number, None)
             if index is not None and isinstance(row.content, Conversation):

@@ -3,9 +3,10 @@
 Legend for shapes: B examples side by side, T tokens of one sequence, N trained tokens.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,28 @@ class Example:
         trained: (T,) bool, True where the token is a target of the loss. Never True at index 0.
         source: Path of the data file the row stands in.
         row: Number of the row in that file, counted from 1 (the line, for JSONL).
+        parts: Tokens of each of its sequences, where it has several end to end; else empty.
+        numbers: float32 arrays that a method wants beside the tokens, by name; the first dimension
+            counts examples (1), sequences, or trained tokens.
     """
 
     input_ids: np.ndarray
     trained: np.ndarray
     source: str
     row: int
+    parts: tuple[int, ...] = ()
+    numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    def sequences(self) -> "list[Example]":
+        """Each sequence as an example of its own, without the numbers."""
+        if not self.parts:
+            return [self]
+        cuts = list(accumulate(self.parts))[:-1]
+        pairs = zip(np.split(self.input_ids, cuts), np.split(self.trained, cuts), strict=True)
+        return [Example(ids, trained, self.source, self.row) for ids, trained in pairs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +68,11 @@ class Batch:
         prefixes: For each segment the number of the one that it continues, None for those that
             begin an example. None altogether where nothing is shared.
         attention_mask: int64 (B, T), 1 on real tokens; None for a packed batch.
-        rows: (source, row) of each example, in order; names the culprits when a step is rejected.
+        rows: (source, row) of each sequence, in order; names the culprits when a step is rejected.
+        units: How many sequences each example of the data has, in order: 2 for a chosen and a
+            rejected answer. They sum to the number of `rows`.
+        numbers: float32, by name; the first dimension counts examples, sequences or targets, as the
+            method that asked for them knows.
     """
 
     input_ids: Tensor
@@ -66,6 +84,8 @@ class Batch:
     prefixes: tuple[int | None, ...] | None
     attention_mask: Tensor | None
     rows: tuple[tuple[str, int], ...]
+    units: tuple[int, ...] = ()
+    numbers: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def packed(self) -> bool:
@@ -92,7 +112,8 @@ class Batch:
             for name in names
             if (tensor := getattr(self, name)) is not None
         }
-        return replace(self, **there)
+        numbers = {name: _sent(tensor, device) for name, tensor in self.numbers.items()}
+        return replace(self, **there, numbers=numbers)
 
 
 def digest(batches: Iterable[Batch]) -> str:

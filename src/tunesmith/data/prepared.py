@@ -6,7 +6,7 @@ The JSON is written last, so a pair without it does not exist.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,9 +26,15 @@ SCHEMA = pa.schema(
         ("truncated", pa.bool_()),
         ("num_trained", pa.int32()),
         ("fingerprint", pa.int64()),
+        ("parts", pa.list_(pa.int32())),
+        ("numbers", pa.list_(pa.float32())),
     ]
 )
-"""`source` is the index of the file; `fingerprint` a hash of the token ids."""
+"""`source` is the index of the file; `fingerprint` a hash of the token ids; the names of `numbers`
+stand in the facts."""
+
+Numbers = Callable[[int], np.ndarray]
+"""Gives the float32 numbers of the example with this index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +64,17 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A run of consecutive examples as flat arrays, for checks over all of them.
+    """The sequences of consecutive examples as flat arrays, for checks over all of them.
 
     Attributes:
-        first: Index of the first example.
-        offsets: (N + 1,) where each begins in the flat arrays.
+        example: (S,) index of the example that each sequence belongs to.
+        offsets: (S + 1,) where each begins in the flat arrays.
         input_ids: (tokens,) int32.
         trained: (tokens,) bool.
-        truncated: (N,) bool.
+        truncated: (S,) bool, whether the example was cut.
     """
 
-    first: int
+    example: np.ndarray
     offsets: np.ndarray
     input_ids: np.ndarray
     trained: np.ndarray
@@ -80,6 +86,7 @@ class Prepared(Sequence[Example]):
 
     Attributes:
         files: The data files, with the weight of each.
+        key: A name made of all that decides the examples.
         rows_per_file: Examples of each file.
         lengths: (N,) int32, tokens of each example.
         num_trained: (N,) int32, trained tokens of each.
@@ -89,9 +96,11 @@ class Prepared(Sequence[Example]):
     """
 
     def __init__(self, files: Sequence[Source], tokens: Path, facts: dict) -> None:
-        self.files = tuple(files)
+        self.files, self.key = tuple(files), tokens.stem
         self.counts = Counts(**facts["counts"])
         self.problems = [(file, row, text) for file, row, text in facts["problems"]]
+        self._names: list[str] = facts["numbers"]
+        self._added: dict[str, Numbers] = {}
         table = pa.ipc.open_file(pa.memory_map(str(tokens)))
         self._batches = [table.get_batch(i) for i in range(table.num_record_batches)]
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
@@ -118,8 +127,16 @@ class Prepared(Sequence[Example]):
         start, stop = int(offsets[inside]), int(offsets[inside + 1])
         ids = batch["input_ids"].values.slice(start, stop - start).to_numpy()
         trained = batch["trained"].values.slice(start, stop - start)
+        parts = tuple(batch["parts"][inside].as_py())
+        told = np.array(batch["numbers"][inside].as_py(), dtype=np.float32)
+        numbers = dict(zip(self._names, told.reshape(-1, 1), strict=True))
+        numbers.update({name: give(at) for name, give in self._added.items()})
         source, row = self.place(at)
-        return Example(ids, trained.to_numpy(zero_copy_only=False), source, row)
+        return Example(ids, trained.to_numpy(zero_copy_only=False), source, row, parts, numbers)
+
+    def add_numbers(self, name: str, give: Numbers) -> None:
+        """Let every example come with further numbers, such as what the base thinks of it."""
+        self._added[name] = give
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -133,12 +150,18 @@ class Prepared(Sequence[Example]):
     def columns(self) -> Iterator[Columns]:
         """Yields all examples, some hundreds at a time."""
         for start, batch, offsets in zip(self._starts, self._batches, self._offsets, strict=False):
+            parts = batch["parts"]
+            several = np.diff(parts.offsets.to_numpy())
+            lengths = np.diff(offsets).astype(np.int64)
+            if several.any():
+                lengths = parts.values.to_numpy().astype(np.int64)
+            example = np.repeat(np.arange(batch.num_rows), np.maximum(several, 1))
             yield Columns(
-                int(start),
-                offsets.astype(np.int64),
+                int(start) + example,
+                np.concatenate([[0], np.cumsum(lengths)]) + int(offsets[0]),
                 batch["input_ids"].values.to_numpy(),
                 batch["trained"].values.to_numpy(zero_copy_only=False),
-                batch["truncated"].to_numpy(zero_copy_only=False),
+                batch["truncated"].to_numpy(zero_copy_only=False)[example],
             )
 
     def _column(self, name: str) -> np.ndarray:
@@ -159,9 +182,16 @@ def open_prepared(files: Sequence[Source], tokens: Path) -> Prepared | None:
     return Prepared(files, tokens, facts)
 
 
-def facts_of(counts: Counts, problems: list[tuple[str, int, str]], tokens: Path) -> str:
+def facts_of(
+    counts: Counts, problems: list[tuple[str, int, str]], numbers: list[str], tokens: Path
+) -> str:
     """The JSON beside the tokens."""
-    facts = {"counts": asdict(counts), "problems": problems, "sha256": file_hash(tokens)}
+    facts = {
+        "counts": asdict(counts),
+        "problems": problems,
+        "numbers": numbers,
+        "sha256": file_hash(tokens),
+    }
     return json.dumps(facts, ensure_ascii=False)
 
 

@@ -1,33 +1,40 @@
 """From a file to rows: its records, their shape, what they say."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from tunesmith.config.check import choose
 from tunesmith.data import shapes
 from tunesmith.data.row import OnBad, RawRow, Row, RowProblem, place, refuse
 from tunesmith.data.sources import read_rows
 from tunesmith.errors import DataError
 
 
-def read_file(path: str | Path, format: str = "auto", on_bad: OnBad = refuse) -> Iterator[Row]:
+def read_file(
+    path: str | Path,
+    format: str = "auto",
+    on_bad: OnBad = refuse,
+    among: Collection[str] = shapes.ANSWERED,
+) -> Iterator[Row]:
     """Yields the rows of a file, all of one shape.
 
     Args:
         path: A data file.
         format: Name of a shape, or `auto` for that of the first row that has one.
         on_bad: Called for a row that cannot be used; the default raises.
+        among: The shapes that whoever asks can use.
 
     Raises:
         DataError: The file cannot be read, or it mixes shapes: the first row that differs is named.
-        RecipeError: There is no shape of that name.
+        RecipeError: There is no shape of that name, or it is none of `among`.
     """
     source, first = str(path), 0
     name = None if format == "auto" else format
-    shape = shapes.load(format) if name else None
+    shape = shapes.load(choose(format, among, "data.train.format")) if name else None
     for raw in read_rows(path, on_bad):
         try:
             if format == "auto":
-                found = shapes.detect(raw.value)
+                found = shapes.detect(raw.value, among)
                 if shape is None:
                     name, first, shape = found, raw.number, shapes.load(found)
                 if found != name:

@@ -70,6 +70,10 @@ class Text:
     text: str
 
 
+Content = Conversation | Text
+"""What a row can say."""
+
+
 @dataclass(frozen=True, slots=True)
 class RawRow:
     """A record as it stands in the file: its number and its keys."""
@@ -90,7 +94,7 @@ class Row:
         shape: Name of the shape it was read as.
     """
 
-    content: Conversation | Text
+    content: Content
     source: str
     number: int
     raw: dict

@@ -6,7 +6,7 @@ options, and the code of this room. A change of any makes a new one; nothing sta
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -14,13 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
 
+from tunesmith.data.encoded import Encoded
 from tunesmith.data.prepared import Prepared, open_prepared
 from tunesmith.data.reading import read_file
-from tunesmith.data.row import Conversation, OnBad, Row, RowProblem, Text, refuse
+from tunesmith.data.row import Content, OnBad, Row, RowProblem, refuse
 from tunesmith.data.section import Source
 from tunesmith.data.sources import sha256
 from tunesmith.data.tally import Tally
-from tunesmith.data.template import Encoded
 from tunesmith.data.writer import ExampleWriter
 from tunesmith.errors import DataError, TunesmithError
 
@@ -32,17 +32,21 @@ LIBRARIES = ("transformers", "tokenizers", "jinja2")
 
 
 class Encoder(Protocol):
-    """Turns what a row says into tokens; `template.Renderer` is the one for sft and pretrain."""
+    """Turns what a row says into tokens; `template.Renderer` is the one for sft."""
+
+    @property
+    def shapes(self) -> Collection[str]:
+        """Names of the row shapes that it can read; others are refused, or never guessed."""
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides the tokens."""
 
-    def look_ahead(self, contents: Sequence[Conversation | Text]) -> None:
+    def look_ahead(self, contents: Sequence[Content]) -> None:
         """Told what `encode` is asked for next, so that it can work on several rows at once."""
 
-    def encode(self, content: Conversation | Text) -> Encoded:
-        """The tokens; raises RowProblem for a row that cannot be trained on."""
+    def examples(self, content: Content) -> Sequence[Encoded]:
+        """The examples of a row, at least one; RowProblem for a row that cannot be trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +100,12 @@ def _write(
     with ExampleWriter(tokens) as writer:
         for index, file in enumerate(files):
             before = tally.rows
-            for row in _announced(read_file(file.path, file.format, on_bad), encoder):
-                encoded = _encode(row, encoder, on_bad)
-                if encoded is None or tally.is_overlong(row, encoded, options):
-                    continue
-                tally.add(row, encoded)
-                writer.add(index, row.number, encoded)
+            rows = read_file(file.path, file.format, on_bad, encoder.shapes)
+            for row in _announced(rows, encoder):
+                for encoded in _encode(row, encoder, on_bad):
+                    if not tally.is_overlong(row, encoded, options):
+                        tally.add(row, encoded)
+                        writer.add(index, row.number, encoded)
             if tally.rows == before and tally.num_overlong == 0:
                 raise _no_rows(str(file.path), tally)
         tally.check_lengths(options)
@@ -128,13 +132,13 @@ def _announced(rows: Iterator[Row], encoder: Encoder) -> Iterator[Row]:
     raise ended
 
 
-def _encode(row: Row, encoder: Encoder, on_bad: OnBad) -> Encoded | None:
-    """The tokens of a row; None when it is bad and that is no error."""
+def _encode(row: Row, encoder: Encoder, on_bad: OnBad) -> Sequence[Encoded]:
+    """The examples of a row; none when it is bad and that is no error."""
     try:
-        return encoder.encode(row.content)
+        return encoder.examples(row.content)
     except RowProblem as problem:
         on_bad(row.source, row.number, problem)
-        return None
+        return ()
 
 
 def _no_rows(source: str, tally: Tally) -> DataError:

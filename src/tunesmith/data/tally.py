@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from tunesmith.data.encoded import Encoded
 from tunesmith.data.prepared import Counts
 from tunesmith.data.row import Row, RowProblem, place
-from tunesmith.data.template import Encoded
 from tunesmith.errors import DataError
 
 MAX_PROBLEMS = 100

@@ -8,7 +8,6 @@ every row. Where a template or the tokenizer breaks the rule, the row is refused
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,30 +16,15 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.data.alignment import Turn, align, answer_ends
 from tunesmith.data.answer_text import AnswerText
 from tunesmith.data.chat_text import ChatText, check_nothing_lost
+from tunesmith.data.encoded import Encoded
 from tunesmith.data.row import Conversation, RowProblem, Text
 from tunesmith.data.sandbox import Cut
+from tunesmith.data.shapes import ANSWERED
 from tunesmith.data.tokenizer_facts import added_bos, end_token, stop_texts, tokenizer_state
 from tunesmith.errors import DataError
 
 TrainOn = Literal["assistant", "last", "all"]
 Overlong = Literal["error", "drop", "truncate"]
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """Tokens of one row.
-
-    Attributes:
-        input_ids: (T,) int32.
-        trained: (T,) bool; never True at index 0, and True somewhere.
-        prompt_tokens: Tokens before the last answer, generation prompt included; 0 for a text.
-        truncated: Whether tokens beyond the limit were cut off.
-    """
-
-    input_ids: np.ndarray
-    trained: np.ndarray
-    prompt_tokens: int
-    truncated: bool
 
 
 class Renderer:
@@ -80,6 +64,11 @@ class Renderer:
     def writes_day(self) -> bool:
         """Whether the chat template asks for today's date."""
         return self._chat is not None and self._chat.writes_day
+
+    @property
+    def shapes(self) -> frozenset[str]:
+        """Rows that are answers, or texts."""
+        return ANSWERED
 
     @property
     def has_template(self) -> bool:
@@ -126,6 +115,10 @@ class Renderer:
         if not trained.any():
             raise _untrained(truncated, self.max_tokens)
         return Encoded(np.asarray(ids, dtype=np.int32), trained, prompt_tokens, truncated)
+
+    def examples(self, content: Conversation | Text) -> list[Encoded]:
+        """The one example that a row makes; raises as `encode`."""
+        return [self.encode(content)]
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """What inference sees: the turns before the last answer, and the opening of an answer.

@@ -10,12 +10,13 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
+from tunesmith.data.encoded import Encoded
 from tunesmith.data.prepared import SCHEMA, Counts, facts_of
-from tunesmith.data.template import Encoded
 from tunesmith.errors import MachineError
 
 T = TypeVar("T")
 
+FLOATS = pa.list_(pa.float32())
 BATCH_ROWS = 1024
 BATCH_TOKENS = 2**20
 """A batch is written when it has this many rows or tokens: so much is held in memory."""
@@ -36,6 +37,7 @@ class ExampleWriter:
         self._part = path.with_name(f".{path.stem}.{os.getpid()}.part")
         self._rows: list[tuple[int, int, Encoded]] = []
         self._tokens = 0
+        self._numbers: list[str] = []
         self._guard(lambda: path.parent.mkdir(parents=True, exist_ok=True))
         self._writer = self._guard(lambda: pa.ipc.new_file(str(self._part), SCHEMA))
 
@@ -48,6 +50,7 @@ class ExampleWriter:
 
     def add(self, source: int, row: int, encoded: Encoded) -> None:
         """Adds an example of file `source` (an index), row number `row`."""
+        self._numbers = sorted(encoded.numbers)
         self._rows.append((source, row, encoded))
         self._tokens += len(encoded.input_ids)
         if len(self._rows) >= BATCH_ROWS or self._tokens >= BATCH_TOKENS:
@@ -57,7 +60,7 @@ class ExampleWriter:
         """Writes what is left, the facts, and gives both their names, the facts last."""
         self._flush()
         self._guard(self._writer.close)
-        facts = facts_of(counts, problems, self._part)
+        facts = facts_of(counts, problems, self._numbers, self._part)
         beside = self._part.with_suffix(".facts")
         try:
             self._guard(lambda: beside.write_text(facts, encoding="utf-8"))
@@ -103,6 +106,8 @@ def _batch(rows: list[tuple[int, int, Encoded]]) -> pa.RecordBatch:
         pa.array([one.truncated for one in encoded], pa.bool_()),
         pa.array([int(one.trained.sum()) for one in encoded], pa.int32()),
         pa.array([_fingerprint(one.input_ids) for one in encoded], pa.int64()),
+        pa.array([one.parts for one in encoded], pa.list_(pa.int32())),
+        pa.array([[v for _, v in sorted(one.numbers.items())] for one in encoded], FLOATS),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 

@@ -12,10 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tunesmith.data.example import Batch
 from tunesmith.engine.shrink import S, Shrinks, T, attempt
 from tunesmith.errors import MachineError
-from tunesmith.evaluate.heldout import heldout_loss
+from tunesmith.evaluate.heldout import HeldoutResult
 from tunesmith.evaluate.probes.base import ProbeResult
 from tunesmith.evaluate.task import GenerateTexts, TaskResult, TaskRows, run_task
 from tunesmith.models.policy import Policy
@@ -30,8 +29,8 @@ MAX_NAMED = 3
 class Heldout(Shrinks, Protocol):
     """Held-out rows."""
 
-    def batches(self) -> Sequence[Batch]:
-        """All rows in order; empty without `data.eval`."""
+    def measure(self) -> HeldoutResult:
+        """What the model as it is now makes of them."""
 
 
 class Speaker(Shrinks, Protocol):
@@ -102,11 +101,12 @@ class Evaluator:
         self.notice(Phase("measuring the base" if step == 0 else f"measuring step {step}"))
         details: dict[str, Any] = {"step": step, "skipped": list(self.missing)}
         with resting(self.policy.model):
-            loss = self._heldout(details)
+            loss, figures = self._heldout(details)
             scores = self._tasks(details)
             forgetting = self._forgetting(details)
         skipped = tuple(details["skipped"])
-        evaluated = Evaluated(step, loss, scores, forgetting, perf_counter() - start, skipped)
+        seconds = perf_counter() - start
+        evaluated = Evaluated(step, loss, scores, forgetting, seconds, skipped, figures)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.details_path(step), details)
         self.history[step] = evaluated
@@ -138,20 +138,20 @@ class Evaluator:
             self.notice(Warned(f"{name} is measured in smaller batches: memory did not suffice"))
         return result, pieces
 
-    def _heldout(self, details: dict[str, Any]) -> float | None:
+    def _heldout(self, details: dict[str, Any]) -> tuple[float | None, dict[str, float]]:
         if self.heldout is None:
-            return None
-        nll = self.policy.token_nll
+            return None, {}
         result, self.heldout = self._try(
-            "held-out loss", details, self.heldout, lambda rows: heldout_loss(nll, rows.batches())
+            "held-out loss", details, self.heldout, lambda rows: rows.measure()
         )
         if result is None:
-            return None
+            return None, {}
         details["heldout"] = {
             "sums": _plain(result.per_row_sum),
             "counts": _plain(result.per_row_count),
+            "figures": {name: _plain(values) for name, values in result.figures.items()},
         }
-        return result.loss
+        return result.loss, {name: float(v.mean()) for name, v in result.figures.items()}
 
     def _tasks(self, details: dict[str, Any]) -> tuple[TaskScore, ...]:
         scores = []

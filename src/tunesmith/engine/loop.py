@@ -19,6 +19,9 @@ from tunesmith.engine.trouble import broken, go_back
 from tunesmith.errors import Interrupted
 from tunesmith.runs.events import Step
 
+Sums = dict[str, tuple[Tensor, int]]
+"""Figures of a step: the sum of each, and what to divide it by."""
+
 
 def train(parts: Parts, first: int = 0) -> None:
     """Run the steps from `first` (steps already done) to the end.
@@ -58,11 +61,12 @@ def take_step(parts: Parts, step: int) -> Step | None:
     batches = [batch.to(parts.device) for batch in loaded]
     torch.manual_seed(step_seed(parts.seed, step))
 
-    total, count = forward_backward(parts, batches)
+    total, count, sums = forward_backward(parts, batches)
     gradients = [p.grad for p in parts.parameters if p.grad is not None]
     torch._foreach_div_(gradients, float(max(count, 1)))
     norm = clip_gradients(gradients, parts.clip)
-    loss, grad_norm = torch.stack([total / max(count, 1), norm]).tolist()
+    means = [value / max(number, 1) for value, number in sums.values()]
+    loss, grad_norm, *figures = torch.stack([total / max(count, 1), norm, *means]).tolist()
 
     rate, moved = parts.learning_rate(step), None
     reason = parts.guard.judge(loss, grad_norm)
@@ -91,22 +95,26 @@ def take_step(parts: Parts, step: int) -> Step | None:
         grown_norm=moved and moved.grown_norm,
         digest=digest(loaded),
         seed=torch.initial_seed(),
+        figures=dict(zip(sums, figures, strict=True)),
     )
     parts.notice(report)
     return report
 
 
-def forward_backward(parts: Parts, batches: list[Batch]) -> tuple[Tensor, int]:
-    """Add up losses, counts and gradients over the forward passes of one step."""
+def forward_backward(parts: Parts, batches: list[Batch]) -> tuple[Tensor, int, Sums]:
+    """Add up losses, counts, figures and gradients over the forward passes of one step."""
     parts.model.train()
     total = torch.zeros((), dtype=torch.float32, device=parts.device)
-    count = 0
+    count, sums = 0, {}
     for batch in batches:
         part = parts.loss(batch)
         part.total.backward()
         total += part.total.detach()
         count += part.count
-    return total, count
+        for name, (value, number) in part.figures.items():
+            before = sums.get(name, (0.0, 0))
+            sums[name] = (before[0] + value, before[1] + number)
+    return total, count, sums
 
 
 def clip_gradients(gradients: list[Tensor], limit: float | None) -> Tensor:

@@ -1,7 +1,7 @@
 """The loss on rows that are never trained on."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,11 +21,32 @@ class HeldoutResult:
         loss: Mean per trained token, in nats.
         per_row_sum: (n,) float64, the loss of each row summed over its tokens.
         per_row_count: (n,) trained tokens of each row.
+        figures: (n,) float64 of each row, by name: what a method measures besides the loss.
     """
 
     loss: float
     per_row_sum: NDArray[np.float64]
     per_row_count: NDArray[np.int64]
+    figures: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def measured(
+    measure: Callable[[Batch], Mapping[str, Tensor]], batches: Iterable[Batch]
+) -> HeldoutResult:
+    """What a method measures of `batches`, each example counting alike.
+
+    Args:
+        measure: Gives (U,) of each example of a batch by name, `loss` among them.
+        batches: As for `heldout_loss`.
+    """
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for batch in batches:
+        for name, values in measure(batch).items():
+            found.setdefault(name, []).append(values.double().cpu().numpy())
+    joined = {name: np.concatenate(parts) for name, parts in found.items()}
+    loss = joined.pop("loss")
+    return HeldoutResult(float(loss.mean()), loss, np.ones(len(loss), dtype=np.int64), joined)
 
 
 @torch.no_grad()

@@ -5,9 +5,15 @@ A method file holds, below a docstring with paper and equation:
     NEEDS        what must be built for it: some of "reference", "sampler", "reward", "teacher"
     encoder(renderer, config) -> Encoder      what turns a row into tokens and mask
     loss(policy, batch, config) -> LossSum
+and, where the loss is not that of the trained tokens one by one:
+    measure(policy, batch, config) -> dict    of each held-out example; see `Method.measure`
+
+With "reference" in NEEDS, batches bring `numbers["reference"]`: (R,) the log-probability of the
+trained tokens of each sequence under the model as it was before step 1.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Protocol
 
@@ -29,10 +35,24 @@ class LossSum:
     Attributes:
         total: () the loss summed over what it counts.
         count: What to divide by: trained tokens, or pairs.
+        figures: What else the step should tell, by name: a sum, () and without gradient, and what
+            to divide it by. Every batch of a run has the same ones.
     """
 
     total: Tensor
     count: int
+    figures: Mapping[str, tuple[Tensor, int]] = field(default_factory=dict)
+
+
+def summed(values: Mapping[str, Tensor]) -> LossSum:
+    """The loss of a method that judges whole examples, from its `measure`.
+
+    Args:
+        values: (U,) of each example, by name: `loss`, and figures that are told with it.
+    """
+    loss_U = values["loss"]
+    figures = {k: (v.detach().sum(), len(v)) for k, v in values.items() if k != "loss"}
+    return LossSum(loss_U.sum(), len(loss_U), figures)
 
 
 class Method(Protocol):
@@ -46,6 +66,12 @@ class Method(Protocol):
 
     def loss(self, policy: Policy, batch: Batch, config: Section) -> LossSum:
         """The loss of one batch, summed and counted."""
+
+    def measure(self, policy: Policy, batch: Batch, config: Section) -> dict[str, Tensor]:
+        """(U,) float32 of each of the U examples of a batch: `loss`, and other figures by name.
+
+        May be left out: held-out rows are then measured by the loss of their trained tokens.
+        """
 
 
 def names() -> list[str]:

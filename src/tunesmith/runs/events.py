@@ -84,6 +84,8 @@ class Step:
     """Hash of the rows, tokens and targets that it was trained on, in order."""
     seed: int | None = None
     """What the random numbers of the step (dropout) came from."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """What the method tells of the step besides the loss, such as the margin between answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class Evaluated:
     seconds: float
     skipped: tuple[str, ...] = ()
     """Measures that failed and so are missing; warnings say why."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """What the method tells of the held-out rows besides the loss, the mean over them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ shape, add a file with `KEYS`, `RANK`, `matches` and `read` (see `base.Shape`); 
 `format` of the recipe.
 """
 
+from collections.abc import Collection
 from functools import cache
 from typing import cast
 
@@ -12,6 +13,9 @@ from tunesmith.config import folder
 from tunesmith.data import shapes as package
 from tunesmith.data.row import RowProblem, show
 from tunesmith.data.shapes.base import Shape
+
+ANSWERED = frozenset({"alpaca", "chat", "completion", "sharegpt", "text"})
+"""Shapes whose rows are what the model is to say: those of tasks and of supervised methods."""
 
 
 def names() -> list[str]:
@@ -35,27 +39,27 @@ def ranked() -> tuple[tuple[str, Shape], ...]:
     return tuple(sorted(found, key=lambda pair: pair[1].RANK))
 
 
-def detect(value: dict) -> str:
-    """Name of the first shape, by rank, whose keys the record has.
+def detect(value: dict, among: Collection[str] = ANSWERED) -> str:
+    """Name of the first shape of `among`, by rank, whose keys the record has.
 
     Raises:
         RowProblem: None matches; the message names the keys found and the shapes with theirs.
     """
     for name, shape in ranked():
-        if shape.matches(value):
+        if name in among and shape.matches(value):
             return name
-    raise no_shape(value)
+    raise no_shape(value, among)
 
 
-def no_shape(value: dict) -> RowProblem:
-    """The problem of a record that no shape matches."""
-    known = "; ".join(f"{name} ({shape.KEYS})" for name, shape in ranked())
-    pair = "chosen" in value and "rejected" in value
+def no_shape(value: dict, among: Collection[str]) -> RowProblem:
+    """The problem of a record that none of these shapes matches."""
+    known = "; ".join(f"{name} ({shape.KEYS})" for name, shape in ranked() if name in among)
+    others = [name for name, shape in ranked() if name not in among and shape.matches(value)]
     return RowProblem(
         keys_of(value),
         f"the keys of a shape: {known}",
-        "rows of chosen and rejected answers are for the preference methods, such as dpo"
-        if pair
+        f"rows of the shape {others[0]} are for another method; see tunesmith methods"
+        if others
         else "rename the keys to those of the shape that is meant",
     )
 

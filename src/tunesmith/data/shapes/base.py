@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from tunesmith.data.row import Conversation, RowProblem, Text, show
+from tunesmith.data.row import Content, RowProblem, show
 
 
 class Shape(Protocol):
@@ -19,7 +19,7 @@ class Shape(Protocol):
     def matches(self, row: dict) -> bool:
         """Whether the keys are there; says nothing about their values."""
 
-    def read(self, row: dict) -> Conversation | Text:
+    def read(self, row: dict) -> Content:
         """What the row says; raises RowProblem where it cannot be trained on."""
 
 
