@@ -8,7 +8,6 @@ import torch
 
 from tunesmith.api import measures
 from tunesmith.api.train import train
-from tunesmith.engine import evaluation
 from tunesmith.engine.shrink import attempt, out_of_memory
 from tunesmith.errors import Interrupted, MachineError
 from tunesmith.evaluate.graders import exact
@@ -59,7 +58,7 @@ def _generation(monkeypatch, at, error):
 
 
 def _heldout(monkeypatch, at, error):
-    monkeypatch.setattr(evaluation, "heldout_loss", Fails(evaluation.heldout_loss, at, error))
+    monkeypatch.setattr(measures, "heldout_loss", Fails(measures.heldout_loss, at, error))
 
 
 def _features(monkeypatch, at, error):
