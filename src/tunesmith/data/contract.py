@@ -12,7 +12,7 @@ from tunesmith.data import shapes
 from tunesmith.data.chat_text import TRAINING_DAY
 from tunesmith.data.prepared import Columns, Prepared
 from tunesmith.data.reading import read_file
-from tunesmith.data.row import Conversation, place
+from tunesmith.data.row import Content, Conversation, Judged, Preference, place
 from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError
 
@@ -161,14 +161,14 @@ def _day(renderer: Renderer) -> Check:
 
 
 def _parity(train: Prepared, renderer: Renderer) -> Check:
-    """What inference sees is a prefix of what was trained on."""
+    """What inference sees is a prefix of what was trained on, of every sequence."""
     wrong: list[int] = []
     compared = 0
-    for index, content in _sample(train):
+    for index, asked in _sample(train):
         compared += 1
-        ids = train[index].input_ids
-        prompt = np.asarray(renderer.prompt(content), dtype=np.int32)[: len(ids)]
-        if not np.array_equal(ids[: len(prompt)], prompt):
+        prompt = np.asarray(renderer.prompt(asked), dtype=np.int32)
+        sequences = [one.input_ids for one in train[index].sequences()]
+        if not all(np.array_equal(ids[: len(prompt)], prompt[: len(ids)]) for ids in sequences):
             wrong.append(index)
     share = 1.0 - len(wrong) / compared if compared else 1.0
     says = f"{share:.1%} of {compared} examples begin with the prompt as inference renders it"
@@ -176,7 +176,7 @@ def _parity(train: Prepared, renderer: Renderer) -> Check:
 
 
 def _sample(train: Prepared) -> Iterator[tuple[int, Conversation]]:
-    """Yields (index, row) of conversations, spread over the beginning of each file."""
+    """Yields (index, what was asked) of rows with answers, spread over the start of each file."""
     start = 0
     for file, count in zip(train.files, train.rows_per_file, strict=True):
         numbers = train.row_numbers[start : start + count]
@@ -190,10 +190,20 @@ def _sample(train: Prepared) -> Iterator[tuple[int, Conversation]]:
         rows = read_file(file.path, shape, lambda *bad: None, shapes.names())
         for row in rows if wanted else ():
             index = wanted.pop(row.number, None)
-            if index is not None and isinstance(row.content, Conversation):
-                yield index, row.content
+            asked = None if index is None else _asked(row.content)
+            if asked is not None:
+                yield index, asked
             if not wanted:
                 break
+
+
+def _asked(content: Content) -> Conversation | None:
+    """The prompt of a row, or a conversation that ends with the answer to it; None for a text."""
+    if isinstance(content, Preference):
+        return content.prompt
+    if isinstance(content, Judged):
+        return content.conversation
+    return content if isinstance(content, Conversation) else None
 
 
 def _trained_rows(train: Prepared) -> Check:

@@ -1,11 +1,11 @@
 """Rows: what a record of a data file says, whatever its shape was.
 
-`Row` is a record with its place; its content is a `Conversation` or a `Text`. What is wrong with a
-record is a `RowProblem`, which becomes a `DataError` where file and row number are known.
+`Row` is a record with its place; its content is one of `Content`. What is wrong with a record is a
+`RowProblem`, which becomes a `DataError` where file and row number are known.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from tunesmith.errors import DataError
 
@@ -70,7 +70,44 @@ class Text:
     text: str
 
 
-Content = Conversation | Text
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to one prompt, of which one is better.
+
+    Attributes:
+        chosen: The prompt and the better answer. What the assistant says in the prompt has weight
+            0, here and in `rejected`.
+        rejected: The same prompt and the other answer, which differs.
+        margin: How much better, at least 0 and in the units of the data; None where no one says.
+    """
+
+    chosen: Conversation
+    rejected: Conversation
+    margin: float | None = None
+
+    @property
+    def prompt(self) -> Conversation:
+        """What both begin with, up to where an answer begins."""
+        end = num_common(self.chosen.messages, self.rejected.messages)
+        while end and self.chosen.messages[end - 1].role == "assistant":
+            end -= 1
+        return replace(self.chosen, messages=self.chosen.messages[:end])
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An answer that somebody found good or bad.
+
+    Attributes:
+        conversation: The prompt and the answer; earlier answers have weight 0.
+        good: What they found.
+    """
+
+    conversation: Conversation
+    good: bool
+
+
+Content = Conversation | Text | Preference | Judged
 """What a row can say."""
 
 
@@ -118,6 +155,12 @@ class RowProblem(ValueError):
         """The error for the user, with the place."""
         where = place(source, number)
         return DataError(where, got=self.got, expected=self.expected, hint=self.hint)
+
+
+def num_common(first: Sequence[Message], second: Sequence[Message]) -> int:
+    """How many messages both begin with."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
 def place(source: str, number: int) -> str:

@@ -54,8 +54,8 @@ class Tally:
         self._report()
 
     def is_overlong(self, row: Row, encoded: Encoded, options: LengthOptions) -> bool:
-        """Whether the row is left out for its length; counts it then."""
-        length = len(encoded.input_ids)
+        """Whether the row is left out for its longest sequence; counts it then."""
+        length = max(encoded.parts, default=len(encoded.input_ids))
         if length <= options.max_tokens:
             return False
         if options.overlong == "drop":

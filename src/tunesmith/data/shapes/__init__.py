@@ -2,7 +2,7 @@
 
 May import `data.row`, `data.strict_json`, `data.turns`, `data.tools` and `shapes.base`. To add a
 shape, add a file with `KEYS`, `RANK`, `matches` and `read` (see `base.Shape`); its name is the
-`format` of the recipe.
+`format` of the recipe. `FOR` may say which methods its rows are for, to those who use another.
 """
 
 from collections.abc import Collection
@@ -54,14 +54,13 @@ def detect(value: dict, among: Collection[str] = ANSWERED) -> str:
 def no_shape(value: dict, among: Collection[str]) -> RowProblem:
     """The problem of a record that none of these shapes matches."""
     known = "; ".join(f"{name} ({shape.KEYS})" for name, shape in ranked() if name in among)
-    others = [name for name, shape in ranked() if name not in among and shape.matches(value)]
-    return RowProblem(
-        keys_of(value),
-        f"the keys of a shape: {known}",
-        f"rows of the shape {others[0]} are for another method; see tunesmith methods"
-        if others
-        else "rename the keys to those of the shape that is meant",
-    )
+    others = [pair for pair in ranked() if pair[0] not in among and pair[1].matches(value)]
+    hint = "rename the keys to those of the shape that is meant"
+    if others:
+        name, shape = others[0]
+        whose = getattr(shape, "FOR", "another method; see tunesmith methods")
+        hint = f"rows of the shape {name} are for {whose}"
+    return RowProblem(keys_of(value), f"the keys of a shape: {known}", hint)
 
 
 def keys_of(value: dict) -> str:

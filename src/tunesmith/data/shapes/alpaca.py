@@ -5,6 +5,8 @@ without a chat template the prompt is the one of Stanford Alpaca
 (https://github.com/tatsu-lab/stanford_alpaca).
 """
 
+from dataclasses import replace
+
 from tunesmith.data.row import Conversation, Message, RowProblem, show
 from tunesmith.data.shapes.base import answer_of, text_of
 from tunesmith.data.turns import check_turns
@@ -31,22 +33,29 @@ def matches(row: dict) -> bool:
 
 def read(row: dict) -> Conversation:
     """Instruction and input (a line below it) as the user's turn, output as the answer."""
+    answer_key = "output" if "output" in row else "response"
+    answer = answer_of(row.get(answer_key), answer_key)
+    asked = read_prompt(row)
+    messages = (*asked.messages, Message("assistant", answer))
+    check_turns(messages)
+    return replace(asked, messages=messages)
+
+
+def read_prompt(row: dict) -> Conversation:
+    """All that stands before the answer; raises RowProblem where there is no instruction."""
     instruction = text_of(row.get("instruction"), "instruction")
     extra_key = "input" if "input" in row else "context"
     extra = text_of(row.get(extra_key) or "", extra_key)
-    answer_key = "output" if "output" in row else "response"
-    answer = answer_of(row.get(answer_key), answer_key)
     user = f"{instruction}\n{extra}" if extra else instruction
     if not user.strip():
         raise RowProblem("an empty instruction", "text in instruction or input")
     before = (*_system(row), *_history(row))
-    messages = (*before, Message("user", user), Message("assistant", answer))
-    check_turns(messages)
+    messages = (*before, Message("user", user))
+    if before:
+        return Conversation(messages)
     template = WITH_INPUT if extra else WITHOUT_INPUT
     plain = template.format(instruction=instruction, input=extra)
-    return Conversation(
-        messages, kind="chat" if before else "completion", plain_prompt=None if before else plain
-    )
+    return Conversation(messages, kind="completion", plain_prompt=plain)
 
 
 def _system(row: dict) -> tuple[Message, ...]:

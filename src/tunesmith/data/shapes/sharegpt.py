@@ -41,18 +41,22 @@ def matches(row: dict) -> bool:
 
 def read(row: dict) -> Conversation:
     """The turns, with the row's system prompt first and its tools beside them."""
-    listed = as_list(row.get("conversations"), "conversations")
-    messages = [_message(value, number) for number, value in enumerate(listed, 1)]
+    messages = read_messages(row.get("conversations"), "conversations")
     system = text_of(row.get("system") or "", "system")
     if system:
-        messages.insert(0, Message("system", system))
+        messages = (Message("system", system), *messages)
     check_turns(messages)
-    return Conversation(tuple(messages), read_tools(row.get("tools")))
+    return Conversation(messages, read_tools(row.get("tools")))
 
 
-def _message(value: Any, number: int) -> Message:
-    """One turn; raises RowProblem with its number."""
-    what = f"conversations, message {number}"
+def read_messages(value: Any, what: str) -> tuple[Message, ...]:
+    """The turns of a list, in any order; raises RowProblem as `chat.read_messages` does."""
+    listed = as_list(value, what)
+    return tuple(_message(part, f"{what}, message {n}") for n, part in enumerate(listed, 1))
+
+
+def _message(value: Any, what: str) -> Message:
+    """One turn; raises RowProblem with its name."""
     if not isinstance(value, dict) or "from" not in value or "value" not in value:
         raise RowProblem(f"{what}: {show(value)}", 'an object with "from" and "value"')
     speaker = value["from"]
