@@ -11,7 +11,7 @@ REPORT := runs/quickstart/report.html
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test check bench fuzz clean
+.PHONY: help setup quickstart test check bench recipes fuzz clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ check: $(INSTALLED)  ## lint, formatting and the structure of the house, in seco
 bench: $(INSTALLED)  ## measure training speed on this machine, in a few minutes
 	$(BIN)/python -m benchmarks.peers --cases lora --sides tunesmith tunesmith-reference \
 		--steps 10 --out benchmarks/results/bench.json
+
+recipes: $(INSTALLED)  ## run every recipe for two steps on the starter model
+	$(BIN)/python -m benchmarks.recipes
 
 fuzz: $(INSTALLED)  ## search for inputs that break a reader, FUZZ_SECONDS (60) for each of five
 	$(PIP) install --quiet -c constraints.txt -e '.[fuzz]'

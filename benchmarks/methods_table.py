@@ -1,0 +1,70 @@
+"""The adapters' figures as a table, and as a picture of score against forgetting."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Protocol
+
+HEAD = (
+    "| adapter | trained | share | rate | BLEU | ROUGE-L | KL | tokens/s | peak GiB | MB |\n"
+    "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+)
+
+
+class Run(Protocol):
+    """One run's figures; `methods.Figures` says what each is."""
+
+    rate: float
+    trainable: int
+    share: float
+    bleu: float
+    rouge_l: float
+    kl: float
+    tokens_per_second: float
+    peak_gib: float
+    megabytes: float
+
+
+def table(found: dict[str, Sequence[Run]]) -> str:
+    """A Markdown table, best BLEU first: mean over the seeds, and in brackets their range."""
+    rows = sorted(found.items(), key=lambda item: -mean(run.bleu for run in item[1]))
+    return HEAD + "".join(_row(name, runs) for name, runs in rows)
+
+
+def _row(name: str, runs: Sequence[Run]) -> str:
+    one = runs[0]
+    cells = [
+        f"`{name}`",
+        f"{one.trainable:,}",
+        f"{one.share:.2%}",
+        f"{one.rate:.2g}",
+        _spread([run.bleu for run in runs], 1),
+        _spread([run.rouge_l for run in runs], 1),
+        _spread([run.kl for run in runs], 3),
+        f"{mean(run.tokens_per_second for run in runs):,.0f}",
+        f"{max(run.peak_gib for run in runs):.1f}",
+        f"{one.megabytes:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    low, high = min(values), max(values)
+    return f"{mean(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def plot(found: dict[str, Sequence[Run]], path: Path) -> None:
+    """BLEU over KL from the base, a point for each seed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, runs in found.items():
+        kl, bleu = [run.kl for run in runs], [run.bleu for run in runs]
+        axes.plot(kl, bleu, "o-", markersize=5)
+        axes.annotate(name, (mean(kl), mean(bleu)), (4, 4), textcoords="offset points", fontsize=8)
+    axes.set_xlabel("KL from the base, nats per token (forgetting)")
+    axes.set_ylabel("BLEU on the test rows")
+    axes.set_xscale("symlog", linthresh=0.01)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=130)
