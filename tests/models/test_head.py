@@ -101,3 +101,16 @@ def test_token_nll_and_log_probabilities_agree_with_the_loss():
     torch.testing.assert_close(nll.sum(), head.loss_sum(hidden, weight, targets).detach())
     log_probs = head.log_probabilities(hidden[:5], weight)
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(5))
+
+
+def test_log_probs_of_some_tokens_and_their_gradients(monkeypatch):
+    monkeypatch.setattr(head, "CHUNK", 400)
+    hidden, weight, _ = _inputs()
+    ids = torch.stack([torch.randperm(97)[:5] for _ in range(len(hidden))])
+    factors = torch.randn(ids.shape)
+    got = head.log_probs_at(hidden, weight, ids)
+    expected = torch.log_softmax(hidden @ weight.t(), -1).gather(1, ids)
+    torch.testing.assert_close(got, expected)
+    ours = torch.autograd.grad((got * factors).sum(), (hidden, weight))
+    theirs = torch.autograd.grad((expected * factors).sum(), (hidden, weight))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

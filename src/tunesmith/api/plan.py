@@ -10,6 +10,7 @@ from tunesmith.api.advice import Adviser, Change
 from tunesmith.api.reference import add_reference
 from tunesmith.api.rehearsal import rehearse
 from tunesmith.api.resolve import device, require_paths, resolve
+from tunesmith.api.teacher import add_teacher
 from tunesmith.data.contract import Check
 from tunesmith.engine.fit import Fit, measure
 from tunesmith.models.quantize import num_parameters
@@ -66,6 +67,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     parameters = num_parameters(base.model)
     learner = build.build_learner(recipe, base)
     add_reference(recipe, base.source, rows, learner, lambda event: None)
+    add_teacher(recipe, base, rows, lambda event: None)
     trial = build.build_trial(recipe, learner)
     with closing(build.build_loader(recipe, rows)) as loader:
         evaluating = rehearse(recipe, rows, learner, loader.num_steps)

@@ -17,6 +17,7 @@ from tunesmith.api.measures import (
 )
 from tunesmith.api.reference import add_reference
 from tunesmith.api.resolve import device
+from tunesmith.api.teacher import add_teacher
 from tunesmith.data.loader import Loader
 from tunesmith.engine.best import best_step
 from tunesmith.engine.evaluation import Evaluator
@@ -97,6 +98,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     _tell_plan(recipe, rows, learner, loader, watch)
     answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)
     add_reference(recipe, base.source, rows, learner, watch.notice)
+    add_teacher(recipe, base, rows, watch.notice)
     watch.notice(Phase("measuring one step on the worst batch"))
     trial = build.build_trial(recipe, learner)
     measured = measure(trial, loader, FIT_SECONDS)

@@ -129,6 +129,48 @@ class _TokenNll(torch.autograd.Function):
         return d_hidden, d_weight.to(weight.dtype), None
 
 
+def log_probs_at(hidden_ND: Tensor, weight_VD: Tensor, ids_NK: Tensor) -> Tensor:
+    """Log p of some tokens at each position, (N, K) float32 in nats; differentiable.
+
+    Args:
+        hidden_ND: (N, D) final hidden states.
+        weight_VD: (V, D) the head; gets a gradient only when it requires one.
+        ids_NK: (N, K) int64 token ids, those of one position all different.
+    """
+    return _call(_LogProbsAt, hidden_ND, weight_VD, ids_NK)
+
+
+class _LogProbsAt(torch.autograd.Function):
+    """Both gradients from logits that are made again in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, ids: Tensor) -> Tensor:
+        low = _readable(weight, hidden.dtype)
+        found = hidden.new_empty(ids.shape, dtype=torch.float32)
+        for part in _chunks(len(hidden), weight):
+            logits = _logits(hidden[part], low).float()
+            found[part] = logits.gather(1, ids[part]) - logits.logsumexp(-1, keepdim=True)
+        ctx.save_for_backward(hidden, weight, ids)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, d_NK: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        hidden, weight, ids = ctx.saved_tensors
+        need_hidden, need_weight, _ = ctx.needs_input_grad
+        low = _readable(weight, hidden.dtype)
+        d_hidden = torch.empty_like(hidden) if need_hidden else None
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        for part in _chunks(len(hidden), weight):
+            p_NV = torch.softmax(_logits(hidden[part], low).float(), -1)
+            d_logits = p_NV.mul_(-d_NK[part].sum(-1, keepdim=True))
+            d_logits = d_logits.scatter_add_(1, ids[part], d_NK[part]).to(hidden.dtype)
+            if d_hidden is not None:
+                d_hidden[part] = low.times_transposed(d_logits)
+            if d_weight is not None:
+                d_weight += d_logits.t() @ hidden[part]
+        return d_hidden, None if d_weight is None else d_weight.to(weight.dtype), None
+
+
 class _Room(threading.local):
     """Memory for logits, kept from one call to the next.
 

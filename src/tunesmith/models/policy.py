@@ -74,6 +74,42 @@ class Policy:
         nll_by_row = self.token_nll(batch).split(batch.targets_per_row)
         return -torch.stack([nll.sum() for nll in nll_by_row])
 
+    def log_probs_at(self, batch: Batch, ids_NK: Tensor, temperature: float = 1.0) -> Tensor:
+        """Log p of some tokens in the place of each trained one, (N, K) float32; differentiable.
+
+        Args:
+            batch: With N trained tokens in all.
+            ids_NK: (N, K) int64 token ids, those of one place all different.
+            temperature: Logits are divided by it.
+        """
+        with self._autocast():
+            if self.fast_head:
+                hidden_ND = (
+                    self._hidden(batch) / temperature
+                )  # The head is a product: so are logits.
+                return head.log_probs_at(hidden_ND, self.head, ids_NK)
+            logits = self._logits(batch)
+        return torch.log_softmax(logits.float() / temperature, -1).gather(1, ids_NK)
+
+    @torch.no_grad()
+    def most_likely(self, batch: Batch, k: int, temperature: float) -> tuple[Tensor, Tensor]:
+        """The k tokens that are most likely in the place of each trained one.
+
+        Returns:
+            (N, k) int64 ids and (N, k) float32 log-probabilities, most likely first; k is at most
+            the size of the vocabulary.
+        """
+        features = self.features(batch)
+        found = []
+        for part in features.split(head.CHUNK):
+            scaled = part if not self.plain_head else part / temperature
+            log_probs = self.log_probs_of(scaled)
+            if not self.plain_head:
+                log_probs = torch.log_softmax(log_probs / temperature, -1)
+            found.append(log_probs.topk(min(k, log_probs.shape[1])))
+        log_probs_Nk, ids_Nk = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return ids_Nk, log_probs_Nk
+
     @torch.no_grad()
     def features(self, batch: Batch) -> Tensor:
         """What `log_probs_of` needs for each trained token: the hidden state before it (N, D).

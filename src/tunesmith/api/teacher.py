@@ -1,0 +1,133 @@
+"""What a teacher thinks of every trained token: asked once, kept on the disk.
+
+The file is named by all that decides what is in it, so that another run, or a resumed one, reads it
+back, and the teacher is loaded only when there is something to ask.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tunesmith.api.build import Rows, pad_id
+from tunesmith.api.resolve import device
+from tunesmith.config.home import home
+from tunesmith.data.collate import collate
+from tunesmith.data.order import plan_batches
+from tunesmith.data.prepared import Prepared
+from tunesmith.data.tokenizer_facts import tokenizer_state
+from tunesmith.engine.precision import DTYPES
+from tunesmith.errors import RecipeError
+from tunesmith.methods import base as methods
+from tunesmith.models import fast
+from tunesmith.models.base import Base, BaseSource
+from tunesmith.models.load import load
+from tunesmith.models.policy import Policy
+from tunesmith.models.resolve import resolve as find
+from tunesmith.recipe import Recipe
+from tunesmith.runs.durable import disk_errors
+from tunesmith.runs.events import Event, Phase
+
+TEACHER = "teacher"
+"""In a method's NEEDS; its `Config` then has the keys teacher, top_k and temperature."""
+IDS, LOG_PROBS = "teacher_ids", "teacher_log_probs"
+"""Numbers that its batches bring, (N, top_k) each. Ids are exact in float32 up to 16 million."""
+MAX_TOKENS = 1024
+"""Tokens of one forward pass."""
+
+
+def add_teacher(recipe: Recipe, base: Base, rows: Rows, notice: Callable[[Event], None]) -> None:
+    """Give the examples of a method that NEEDS "teacher" its likeliest tokens in each place.
+
+    Raises:
+        RecipeError: The teacher has another tokenizer than the base.
+    """
+    if TEACHER not in methods.load(recipe.method.name).NEEDS:
+        return
+    source = find(recipe.method.teacher, None)
+    asked = [prepared for prepared in (rows.train, rows.heldout) if prepared is not None]
+    paths = [home() / TEACHER / f"{_key(recipe, source, each)}.f32" for each in asked]
+    if not all(path.is_file() for path in paths):
+        notice(Phase(f"asking the teacher {recipe.method.teacher} about every answer"))
+        policy = _policy(recipe, base, source)
+        for prepared, path in zip(asked, paths, strict=True):
+            if not path.is_file():
+                _write(path, _answers(recipe, policy, rows, prepared))
+    for prepared, path in zip(asked, paths, strict=True):
+        _add(prepared, np.memmap(path, dtype=np.float32, mode="r"))
+
+
+def _add(prepared: Prepared, flat: np.ndarray) -> None:
+    """Numbers from a file of (targets, 2, k) float32."""
+    ends = np.cumsum(prepared.num_trained, dtype=np.int64)
+    whole = flat.reshape(int(ends[-1]), 2, -1)
+
+    def of(part: int) -> Callable[[int], np.ndarray]:
+        def give(index: int) -> np.ndarray:
+            start = ends[index] - prepared.num_trained[index]
+            return np.array(whole[start : ends[index], part])
+
+        return give
+
+    prepared.add_numbers(IDS, of(0))
+    prepared.add_numbers(LOG_PROBS, of(1))
+
+
+def _answers(
+    recipe: Recipe, policy: Policy, rows: Rows, prepared: Prepared
+) -> Iterator[np.ndarray]:
+    """(n, 2, k) float32 for the n targets of each pass, in the order of the examples."""
+    method = recipe.method
+    bounds = plan_batches(prepared.lengths, np.arange(len(prepared)), None, MAX_TOKENS)
+    for start, stop in pairwise(bounds):
+        examples = [prepared[i] for i in range(start, stop)]
+        batch = collate(examples, recipe.data.packing, pad_id(rows.renderer)).to(policy.device)
+        ids, log_probs = policy.most_likely(batch, method.top_k, method.temperature)
+        yield torch.stack([ids.float(), log_probs], 1).cpu().numpy()
+
+
+def _write(path: Path, parts: Iterator[np.ndarray]) -> None:
+    """All parts end to end; the file has its name only when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    with disk_errors(path, 0), unfinished.open("wb") as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part).tobytes())
+    unfinished.replace(path)
+
+
+def _policy(recipe: Recipe, base: Base, source: BaseSource) -> Policy:
+    """The teacher in memory, on the compute paths of the run.
+
+    Raises:
+        RecipeError: It has another tokenizer.
+    """
+    teacher = load(source, DTYPES[recipe.train.precision])
+    if tokenizer_state(teacher.tokenizer) != tokenizer_state(base.tokenizer):
+        raise RecipeError(
+            "method.teacher",
+            got=f"{source.id}, whose tokenizer is another than that of {base.source.id}",
+            expected="a teacher with the tokenizer of the base: tokens are compared one by one",
+            hint="take a larger model of the same family, or train on texts that it wrote (sft)",
+        )
+    teacher.model.to(device())
+    if recipe.train.kernels == "fast":
+        fast.lay_over(teacher.model)
+    return Policy(teacher.model, recipe.train.kernels, DTYPES[recipe.train.precision])
+
+
+def _key(recipe: Recipe, source: BaseSource, prepared: Prepared) -> str:
+    """SHA-256 over all that decides the numbers, their last bits included."""
+    parts = {
+        "teacher": source.sha256,
+        "examples": prepared.key,
+        "asked": [recipe.method.top_k, recipe.method.temperature],
+        "packing": recipe.data.packing,
+        "train": [recipe.train.precision, recipe.train.kernels],
+        "machine": [str(device()), torch.get_num_threads(), torch.__version__],
+    }
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
