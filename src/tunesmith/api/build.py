@@ -26,6 +26,7 @@ from tunesmith.data.store import PrepareOptions, prepare
 from tunesmith.data.template import Renderer
 from tunesmith.engine import optimizer
 from tunesmith.engine.fit import Trial
+from tunesmith.engine.groups import Settings, parameter_groups
 from tunesmith.engine.guard import Guard
 from tunesmith.engine.parts import Parts
 from tunesmith.engine.precision import DTYPES
@@ -196,10 +197,13 @@ def build_loader(recipe: Recipe, rows: Rows) -> Loader:
 
 def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:
     """The optimizer over the trained parameters."""
-    train = recipe.train
+    train, attached = recipe.train, learner.attached
+    settings = Settings(train.weight_decay, train.layer_decay, attached.rates)
+    choice = optimizer.choose(train.optimizer, device())
+    optimizer.require_schedule(train.optimizer, choice, train.schedule)
     return optimizer.build(
         train.optimizer,
-        learner.attached.trained.values(),
+        parameter_groups(attached.model, attached.trained, settings, choice.matrices),
         train.learning_rate,
         train.weight_decay,
         train.optimizer_options,

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tunesmith.checkpoint import values as exact
+from tunesmith.checkpoint.wrapped import is_wrapped, put_together, take_apart
 from tunesmith.errors import CheckpointError
 
 TENSORS, VALUES = "state.safetensors", "state.json"
@@ -139,12 +140,13 @@ def restore_optimizer(
     on_cpu = frozenset(values["on_cpu"])
     groups: list[dict[str, Any]] = []
     places: dict[Tensor, _Place] = {}
+    library = type(optimizer).__module__.partition(".")[0]
     for group, saved in zip(optimizer.param_groups, values["groups"], strict=True):
         groups.append(_push(saved, _Place(tensors, _device_of_options(group))))
         # Capturable and fused optimizers count steps on the device, others where they did before.
         counts_on_device = saved.get("capturable") or saved.get("fused")
         exempt = frozenset() if counts_on_device else on_cpu
-        places |= {p: _Place(tensors, p.device, exempt) for p in group["params"]}
+        places |= {p: _Place(tensors, p.device, exempt, library) for p in group["params"]}
     kept = {
         parameters[name]: _push(saved, places[parameters[name]])
         for name, saved in values["state"].items()
@@ -199,6 +201,9 @@ def _compare(optimizer: Optimizer, parameters: dict[str, Tensor], values: dict[s
 
 def _pull(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """The value with each tensor in it replaced by its name, under which it is put in `tensors`."""
+    if isinstance(value, Tensor) and is_wrapped(value):
+        parts, values = take_apart(value)
+        return {"$wrapped": values, "parts": _pull(parts, name, tensors)}
     if isinstance(value, Tensor):
         tensors[name] = value
         return {"$tensor": name}
@@ -216,6 +221,8 @@ class _Place:
     tensors: Mapping[str, Tensor]
     device: torch.device
     on_cpu: Set[str] = frozenset()
+    library: str = ""
+    """Package of the optimizer."""
 
     def copy(self, name: str) -> Tensor:
         if name not in self.tensors:
@@ -228,6 +235,8 @@ def _push(value: Any, place: _Place) -> Any:
     """The reverse of `_pull`, with copies of the tensors."""
     if isinstance(value, dict) and "$tensor" in value:
         return place.copy(value["$tensor"])
+    if isinstance(value, dict) and "$wrapped" in value:
+        return put_together(_push(value["parts"], place), value["$wrapped"], place.library)
     if isinstance(value, dict):
         return {key: _push(inner, place) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tunesmith.data.example import Batch, digest
+from tunesmith.engine.groups import RATE_FACTOR
 from tunesmith.engine.memory import peak_gib
 from tunesmith.engine.parts import Parts
 from tunesmith.engine.saving import UnsoundError
@@ -131,9 +132,13 @@ def clip_gradients(gradients: list[Tensor], limit: float | None) -> Tensor:
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Give every parameter group the same learning rate."""
+    """Give every parameter group the learning rate of the step, times its own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        own = rate * group.get(RATE_FACTOR, 1.0)
+        if isinstance(group["lr"], Tensor):  # Where the step is compiled.
+            group["lr"].fill_(own)
+        else:
+            group["lr"] = own
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -17,6 +17,7 @@ from tunesmith.checkpoint.state import (
     restore_optimizer,
     write_state,
 )
+from tunesmith.engine.groups import names_in_order
 from tunesmith.engine.guard import Guard
 from tunesmith.engine.sound import unsound
 from tunesmith.errors import CheckpointError, RunError
@@ -80,7 +81,7 @@ class Saver:
         patiently(lambda: retain(self.root, self.keep, protected))
 
     def _require_finite(self, step: int) -> None:
-        tensors, _ = flatten_optimizer(self.optimizer, list(self.trained))
+        tensors, _ = flatten(self.optimizer, self.trained)
         bad = unsound(tensors | {PARAMETER + name: p for name, p in self.trained.items()})
         if bad:
             raise UnsoundError(
@@ -90,7 +91,7 @@ class Saver:
             )
 
     def _write(self, folder: Path, step: int) -> None:
-        tensors, values = flatten_optimizer(self.optimizer, list(self.trained))
+        tensors, values = flatten(self.optimizer, self.trained)
         tensors |= {PARAMETER + name: p.detach() for name, p in self.trained.items()}
         state = {
             "step": step,
@@ -101,9 +102,16 @@ class Saver:
         write_state(folder, tensors, state)
 
 
+def flatten(
+    optimizer: Optimizer, trained: dict[str, nn.Parameter]
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """All that the optimizer keeps, under the names of its parameters."""
+    return flatten_optimizer(optimizer, names_in_order(optimizer.param_groups, trained))
+
+
 def num_bytes(trained: dict[str, nn.Parameter], optimizer: Optimizer) -> int:
     """Bytes of the tensors of a checkpoint; of the moments as far as the optimizer has them yet."""
-    tensors, _ = flatten_optimizer(optimizer, list(trained))
+    tensors, _ = flatten(optimizer, trained)
     whole = [*tensors.values(), *trained.values()]
     return sum(tensor.numel() * tensor.element_size() for tensor in whole)
 
@@ -127,7 +135,8 @@ def restore(
             parameter.copy_(saved[name])
     if optimizer is not None:
         moments = {n: t for n, t in tensors.items() if not n.startswith(PARAMETER)}
-        restore_optimizer(optimizer, list(trained), moments, values["optimizer"])
+        names = names_in_order(optimizer.param_groups, trained)
+        restore_optimizer(optimizer, names, moments, values["optimizer"])
     return values
 
 

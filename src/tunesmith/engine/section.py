@@ -32,7 +32,11 @@ class TrainSection(Section):
     optimizer_options: dict[str, Any] = {}
     """Further arguments of that optimizer, such as betas or momentum."""
     weight_decay: float = Field(0.0, ge=0)
-    """Decoupled where the optimizer decouples it."""
+    """Of matrices, not of norms, biases and other vectors; decoupled where the optimizer decouples
+    it."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Factor on the learning rate for each block further from the head: 0.9 lets the last of 30
+    blocks learn at 0.9 of the rate, the first at 0.04; null gives all the same."""
     clip: float | None = Field(1.0, gt=0)
     """Largest gradient norm over all trained parameters; null leaves gradients as they are."""
     guard: bool = True
