@@ -45,11 +45,13 @@ class Training:
             root=root,
             trained=self.trained,
             optimizer=self.optimizer,
+            ema=None,
             every=1,
             keep=1,
             manifest={"recipe": {"name": "points"}},
             history={},
             best=lambda: BEST[self.step],
+            also_kept=set,
             guard=guard(),
             notice=lambda event: None,
         )

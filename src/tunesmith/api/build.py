@@ -1,7 +1,7 @@
 """Builds the parts of a run from a resolved recipe, one function a part."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from tunesmith.adapters import base as adapters
@@ -24,10 +25,12 @@ from tunesmith.data.prepared import Prepared
 from tunesmith.data.section import Source
 from tunesmith.data.store import PrepareOptions, prepare
 from tunesmith.data.template import Renderer
-from tunesmith.engine import optimizer
+from tunesmith.engine import optimizer as optimizers
+from tunesmith.engine.ema import Ema
 from tunesmith.engine.fit import Trial
 from tunesmith.engine.groups import Settings, parameter_groups
 from tunesmith.engine.guard import Guard
+from tunesmith.engine.measured import Measured
 from tunesmith.engine.parts import Parts
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.saving import num_bytes
@@ -199,9 +202,9 @@ def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:
     """The optimizer over the trained parameters."""
     train, attached = recipe.train, learner.attached
     settings = Settings(train.weight_decay, train.layer_decay, attached.rates)
-    choice = optimizer.choose(train.optimizer, device())
-    optimizer.require_schedule(train.optimizer, choice, train.schedule)
-    return optimizer.build(
+    choice = optimizers.choose(train.optimizer, device())
+    optimizers.require_schedule(train.optimizer, choice, train.schedule)
+    return optimizers.build(
         train.optimizer,
         parameter_groups(attached.model, attached.trained, settings, choice.matrices),
         train.learning_rate,
@@ -231,14 +234,15 @@ def build_trial(recipe: Recipe, learner: Learner) -> Trial:
 def build_room(recipe: Recipe, learner: Learner, trial: Trial, num_steps: int) -> Room:
     """What the run will write, by a trial that has run: its optimizer has all its moments."""
     trained = learner.attached.trained
+    weights = sum(parameter.nbytes for parameter in trained.values())
     every, evaluated = recipe.checkpoint.every, recipe.evaluate.every
     saves = num_steps // every + (num_steps // evaluated if evaluated else 0) + 1
     return room.measure(
         Path(recipe.output.dir),
-        num_bytes(trained, trial.optimizer),
+        num_bytes(trained, trial.optimizer) + (weights if recipe.train.ema else 0),
         # Besides those that are kept: the best one, and the one that is being written.
-        min(recipe.checkpoint.keep + 2, saves),
-        sum(parameter.numel() * parameter.element_size() for parameter in trained.values()),
+        min(recipe.checkpoint.keep + recipe.checkpoint.num_averaged + 2, saves),
+        weights,
     )
 
 
@@ -258,13 +262,15 @@ def build_parts(
     recipe: Recipe, learner: Learner, loader: Loader, notice: Callable[[Event], None]
 ) -> Parts:
     """What the loop runs with; it measures, saves and stops only once it is told how."""
-    parameters = list(learner.attached.trained.values())
+    trained = learner.attached.trained
+    parameters = list(trained.values())
+    optimizer = build_optimizer(recipe, learner)
     return Parts(
         model=learner.attached.model,
         loss=build_loss(recipe, learner),
         loader=loader,
         parameters=parameters,
-        optimizer=build_optimizer(recipe, learner),
+        optimizer=optimizer,
         learning_rate=build_rate(recipe, loader.num_steps),
         clip=recipe.train.clip,
         seed=recipe.train.seed,
@@ -275,4 +281,22 @@ def build_parts(
         stop=lambda: False,
         guard=Guard(loader.num_steps, outliers=recipe.train.guard),
         watch=Watch(parameters),
+        measured=_measured(recipe, trained, optimizer),
+        ema=_ema(recipe, trained),
     )
+
+
+def _measured(recipe: Recipe, trained: Mapping[str, Tensor], optimizer: Optimizer) -> Measured:
+    """Which weights are measured: those of the optimizer, where it has others than the model."""
+    put = optimizers.choose(recipe.train.optimizer, device()).measured
+    if put is not None and (recipe.train.ema or recipe.checkpoint.average):
+        raise RecipeError(
+            "train.optimizer",
+            got=f"{recipe.train.optimizer} with train.ema or checkpoint.average",
+            expected="neither: this optimizer averages weights by itself",
+        )
+    return Measured(trained, None if put is None else partial(put, optimizer))
+
+
+def _ema(recipe: Recipe, trained: Mapping[str, Tensor]) -> Ema | None:
+    return None if recipe.train.ema is None else Ema(trained, recipe.train.ema)

@@ -3,8 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
+from tunesmith.api.averages import Average, best_average, measure_averages
 from tunesmith.api.export import describe_artefact
-from tunesmith.api.report import assemble, samples
+from tunesmith.api.report import Chosen, assemble, samples
 from tunesmith.api.session import Session
 from tunesmith.checkpoint.layout import step_folder
 from tunesmith.checkpoint.verify import quarantine, verify
@@ -41,20 +42,32 @@ def finish(session: Session) -> dict[str, Any]:
         RunError: No checkpoint is within the forgetting budget, nothing moved, or the artefact is
             not what was trained. The report is written all the same, with status failed.
     """
-    last = session.parts.loader.num_steps
-    best = _choose(session)
-    step = last if best is None else best
+    averages = measure_averages(session)
+    chosen = _choose(session, averages)
     try:
-        if best is None:
+        if chosen.weights is None:
             raise _over_budget(session)
-        artefact, certificate = _export(session, best)
+        artefact, certificate = _export(session, chosen)
     except RunError as error:
-        _leave(session, step, None, None, ("failed", str(error)))
+        _leave(session, chosen, None, None, ("failed", str(error)))
         raise
-    return _leave(session, step, artefact, certificate, ("succeeded", ""))
+    return _leave(session, chosen, artefact, certificate, ("succeeded", ""))
 
 
-def _choose(session: Session) -> int | None:
+def _choose(session: Session, averages: list[Average]) -> Chosen:
+    """What to export, its parameters in place: the best checkpoint, or an average that beats it."""
+    best = _best_checkpoint(session)
+    history = session.evaluator.history
+    average = best_average(session, averages, None if best is None else history.get(best))
+    if average is not None:
+        average.put()
+    else:
+        session.parts.measured.settle()
+    step = session.parts.loader.num_steps if best is None else best
+    return Chosen(best if average is None else average.name, step, tuple(averages))
+
+
+def _best_checkpoint(session: Session) -> int | None:
     """The step to export, its parameters in place; without measures, the last one.
 
     A best checkpoint that is damaged is set aside, and the next best is taken.
@@ -65,7 +78,10 @@ def _choose(session: Session) -> int | None:
     damaged: set[int] = set()
     while (best := session.best_without(damaged)) not in (None, last):
         try:
-            restore(verify(step_folder(root, best)).folder, session.learner.attached.trained, None)
+            folder, parts = verify(step_folder(root, best)).folder, session.parts
+            # What is measured may come from the optimizer.
+            optimizer = parts.optimizer if parts.measured.put is not None else None
+            restore(folder, session.learner.attached.trained, optimizer)
             break
         except CheckpointError as error:
             damaged.add(best)
@@ -75,11 +91,11 @@ def _choose(session: Session) -> int | None:
     return best
 
 
-def _export(session: Session, best: int) -> tuple[Artefact, Certificate]:
+def _export(session: Session, chosen: Chosen) -> tuple[Artefact, Certificate]:
     attached = session.learner.attached
     unmoved = require_moved(session.start, fingerprints(attached.trained))
     _tell_unmoved(session, unmoved)
-    session.watch.notice(Phase(f"exporting step {best}"))
+    session.watch.notice(Phase(f"exporting {chosen}"))
     folder = session.folder.path / session.learner.adapter.FOLDER
     artefact = write(session.learner.adapter, attached, session.base, folder, unmoved)
     saved = session.learner.adapter.saved(attached)
@@ -153,13 +169,13 @@ def _over_budget(session: Session) -> RunError:
 
 def _leave(
     session: Session,
-    step: int,
+    chosen: Chosen,
     artefact: Artefact | None,
     certificate: Certificate | None,
     outcome: tuple[str, str],
 ) -> dict[str, Any]:
-    report = assemble(session, step, artefact, certificate, outcome)
-    write_json(session.folder.samples, samples(session, step))
+    report = assemble(session, chosen, artefact, certificate, outcome)
+    write_json(session.folder.samples, samples(session, chosen))
     write_json(session.folder.report_json, report)
     if artefact is not None:
         describe_artefact(session.folder, artefact.path)

@@ -1,8 +1,9 @@
 """Puts the report together: the figures of `report.json`, and rows before and after."""
 
 import json
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,9 +22,39 @@ from tunesmith.runs.timeline import Timeline
 Details = dict[str, Any]
 
 
+class Averaged(Protocol):
+    """An average of weights that was measured, as `averages` makes it."""
+
+    name: str
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What was chosen to be exported.
+
+    Attributes:
+        weights: A step, or the name of an average; None where nothing is within the budget.
+        step: The best checkpoint; the last one, where there is none.
+        averages: What was measured besides checkpoints.
+    """
+
+    weights: int | str | None
+    step: int
+    averages: Sequence[Averaged] = ()
+
+    @property
+    def measured(self) -> int | str:
+        """The step, or the average, where "after" is measured."""
+        return self.step if self.weights is None else self.weights
+
+    def __str__(self) -> str:
+        return self.weights if isinstance(self.weights, str) else f"step {self.step}"
+
+
 def assemble(
     session: Session,
-    step: int,
+    chosen: Chosen,
     artefact: Artefact | None,
     certificate: Certificate | None,
     outcome: tuple[str, str],
@@ -32,13 +63,13 @@ def assemble(
 
     Args:
         session: The run at its end.
-        step: The exported step; "after" is measured there.
+        chosen: The exported weights; "after" is measured there.
         artefact: What was exported, or None when the run failed.
         certificate: Its proof, or None.
         outcome: Status and reason.
     """
     timeline = Timeline.read(session.folder.events)
-    before, after = _details(session, 0), _details(session, step)
+    before, after = _details(session, 0), _details(session, chosen.measured)
     tasks = _tasks(before, after)
     first = next(iter(session.recipe.evaluate.tasks), None)
     attached = session.learner.attached
@@ -61,7 +92,7 @@ def assemble(
         "task": next((task for task in tasks if first and task["name"] == first.name), None),
         "tasks": tasks,
         "eval_loss": _heldout(before, after),
-        "forgetting": _forgetting(session, step, before, after),
+        "forgetting": _forgetting(session, chosen.measured, before, after),
         "skipped": [
             {"step": each["step"], "measures": each["skipped"]}
             for each in timeline.evaluations
@@ -77,7 +108,12 @@ def assemble(
             "untargeted": [f"{kind} x{count}" for kind, count in attached.untargeted.items()],
         },
         "fit": asdict(session.fit),
-        "checkpoint": {"best_step": step, "last_step": session.parts.loader.num_steps},
+        "checkpoint": {
+            "best_step": chosen.step,
+            "last_step": session.parts.loader.num_steps,
+            "exported": artefact and str(chosen),
+            "averages": [_average(session, each) for each in chosen.averages],
+        },
         "artefact": artefact and {**asdict(artefact), "path": artefact.path.name},
         "certificate": certificate and asdict(certificate),
         "proof": read_proof(session.folder),
@@ -86,9 +122,21 @@ def assemble(
     }
 
 
-def samples(session: Session, step: int) -> list[dict[str, Any]]:
+def _average(session: Session, average: Averaged) -> Details:
+    """What was found of an average, beside the checkpoints."""
+    found = session.evaluator.averages[average.name]
+    return {
+        "name": average.name,
+        "steps": list(average.steps),
+        "score": found.tasks[0].score if found.tasks else None,
+        "loss": found.loss,
+        "kl": found.forgetting and found.forgetting.kl,
+    }
+
+
+def samples(session: Session, chosen: Chosen) -> list[dict[str, Any]]:
     """Some rows of the first task, answered before and after; one that is still wrong if any is."""
-    before, after = _details(session, 0), _details(session, step)
+    before, after = _details(session, 0), _details(session, chosen.measured)
     if not session.evaluator.tasks:
         return []
     task = session.evaluator.tasks[0]
@@ -118,8 +166,8 @@ def _shown(scores: list[float], count: int) -> list[int]:
     return chosen
 
 
-def _details(session: Session, step: int) -> Details:
-    path = session.evaluator.details_path(step)
+def _details(session: Session, which: int | str) -> Details:
+    path = session.evaluator.details_path(which)
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
@@ -161,7 +209,9 @@ def _heldout(before: Details, after: Details) -> dict[str, Any] | None:
     }
 
 
-def _forgetting(session: Session, step: int, before: Details, after: Details) -> Details | None:
+def _forgetting(
+    session: Session, which: int | str, before: Details, after: Details
+) -> Details | None:
     """Of the first probe; prompts are resampled, their tokens stay together."""
     name = next(iter(session.recipe.evaluate.probes), None)
     if name not in before.get("probes", {}) or name not in after.get("probes", {}):
@@ -171,7 +221,7 @@ def _forgetting(session: Session, step: int, before: Details, after: Details) ->
     kl = paired_bootstrap(old["kl_sums"], new["kl_sums"], counts=counts)
     change = paired_bootstrap(old["loss_sums"], new["loss_sums"], counts=counts)
     budget = session.recipe.evaluate.forgetting_budget
-    evaluated = session.evaluator.history[step]
+    evaluated = session.evaluator.found(which)
     return {
         "kl": sum(new["kl_sums"]) / tokens,
         "kl_interval": [kl.low, kl.high],

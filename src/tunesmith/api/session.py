@@ -19,7 +19,7 @@ from tunesmith.api.reference import add_reference
 from tunesmith.api.resolve import device
 from tunesmith.api.teacher import add_teacher
 from tunesmith.data.loader import Loader
-from tunesmith.engine.best import best_step
+from tunesmith.engine.best import ranking
 from tunesmith.engine.evaluation import Evaluator
 from tunesmith.engine.fit import Fit, measure
 from tunesmith.engine.observers import Observers
@@ -78,11 +78,26 @@ def best_among(history: Iterable[Evaluated], recipe: Recipe) -> int | None:
     Where forgetting could not be measured even once, which the report says, a budget would throw
     the whole run away for a fault of the measure: then it is left aside.
     """
+    return next(iter(ranked(history, recipe)), None)
+
+
+def ranked(history: Iterable[Evaluated], recipe: Recipe) -> list[int]:
+    """All steps that `best_among` may choose, the best first."""
     history, tasks = list(history), recipe.evaluate.tasks
     later = [each for each in history if each.step > 0]
     failed = all(each.skipped and each.forgetting is None for each in later)
     budget = None if failed else recipe.evaluate.forgetting_budget
-    return best_step(history, budget, tasks[0].name if tasks else None)
+    return ranking(history, budget, tasks[0].name if tasks else None)
+
+
+def last_saved(recipe: Recipe, num_steps: int) -> list[int]:
+    """The last checkpoints that are to be averaged, the newest first; empty where none are.
+
+    A function of the recipe: what a run saves besides, because it was stopped, is none of them.
+    """
+    every, number = recipe.checkpoint.every, (recipe.checkpoint.average or {}).get("last", 0)
+    due = [num_steps, *range((num_steps - 1) // every * every, 0, -every)]
+    return due[:number]
 
 
 def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session:
@@ -120,12 +135,13 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     )
     locked = lock.describe(recipe, base.source, rows.sha256)
     parts = build.build_parts(recipe, learner, loader, watch.notice)
-    parts.evaluate = evaluator
+    parts.evaluate, evaluator.weights = evaluator, parts.measured
     parts.save = _saver(recipe, folder, parts, learner, evaluator, locked)
     parts.rewind = Rewind(
         folder.checkpoints,
         learner.attached.trained,
         parts.optimizer,
+        parts.ema,
         parts.guard,
         loader,
         evaluator.history,
@@ -168,14 +184,23 @@ def _saver(
         root=folder.checkpoints,
         trained=learner.attached.trained,
         optimizer=parts.optimizer,
+        ema=parts.ema,
         every=recipe.checkpoint.every,
         keep=recipe.checkpoint.keep,
         manifest={"recipe": lock.plain(recipe), "lock": locked},
         history=evaluator.history,
         best=lambda: best_of(recipe, evaluator),
+        also_kept=lambda: _averaged(recipe, evaluator),
         guard=parts.guard,
         notice=parts.notice,
     )
+
+
+def _averaged(recipe: Recipe, evaluator: Evaluator) -> set[int]:
+    """Steps whose checkpoints will be averaged, as far as that is known."""
+    number = (recipe.checkpoint.average or {}).get("best", 0)
+    best = ranked(evaluator.history.values(), recipe)[:number]
+    return {*best, *last_saved(recipe, evaluator.num_steps)}
 
 
 def _require_room(recipe: Recipe, room: Room, watch: Observers) -> None:

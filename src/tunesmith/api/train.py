@@ -182,10 +182,11 @@ def _require_step(until: int | None) -> None:
 
 def _restore(session: Session, checkpoint: Path) -> int:
     """Bring the session to a checkpoint; returns the steps done."""
-    values = restore(checkpoint, session.learner.attached.trained, session.parts.optimizer)
+    parts = session.parts
+    values = restore(checkpoint, session.learner.attached.trained, parts.optimizer, parts.ema)
     session.evaluator.history.update(read_history(values))
-    session.parts.guard.load(values["guard"])
-    session.parts.loader.leave_out(session.parts.guard.left_out)
+    parts.guard.load(values["guard"])
+    parts.loader.leave_out(parts.guard.left_out)
     return values["step"]
 
 

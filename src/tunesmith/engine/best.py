@@ -24,10 +24,21 @@ def best_step(
     Returns:
         None when no evaluation stays within the budget, or there is none.
     """
+    return next(iter(ranking(history, budget, task)), None)
+
+
+def ranking(
+    history: Iterable[Evaluated], budget: float | None, task: str | None = None
+) -> list[int]:
+    """All steps that `best_step` may choose, the best first."""
     candidates = [e for e in history if e.step > 0 and within(e, budget)]
-    if not candidates:
-        return None
-    return max(candidates, key=lambda each: _merit(_scored_by(each, task))).step
+    candidates.sort(key=lambda each: _merit(_scored_by(each, task)), reverse=True)
+    return [each.step for each in candidates]
+
+
+def beats(one: Evaluated, other: Evaluated, task: str | None = None) -> bool:
+    """Whether `one` is better by score, or by loss where scores are equal; steps do not count."""
+    return _merit(_scored_by(one, task))[:2] > _merit(_scored_by(other, task))[:2]
 
 
 def within(evaluated: Evaluated, budget: float | None) -> bool:

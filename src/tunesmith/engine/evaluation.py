@@ -4,6 +4,7 @@ A measure that fails is skipped and named; it ends no run.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -64,6 +65,8 @@ class Evaluator:
         notice: Where events are told.
         missing: Measures that cannot be made at all: probes that the base could not be asked.
         history: What was found, by step; step 0 is the base.
+        weights: Makes a context in which the model has the weights to measure.
+        averages: What was found of averages of weights, by their names.
     """
 
     policy: Policy
@@ -77,11 +80,18 @@ class Evaluator:
     notice: Callable[[Event], None]
     missing: tuple[str, ...] = ()
     history: dict[int, Evaluated] = field(default_factory=dict)
+    weights: Callable[[], AbstractContextManager[None]] = nullcontext
+    averages: dict[str, Evaluated] = field(default_factory=dict)
 
     @property
     def measures(self) -> bool:
         """Whether there is anything to measure."""
         return bool(self.heldout or self.tasks or self.probes or self.missing)
+
+    @property
+    def decides(self) -> bool:
+        """Whether it measures something by which one set of weights is better than another."""
+        return bool(self.heldout or self.tasks)
 
     def __call__(self, step: int) -> bool:
         """Measure after `step` steps if that is due; says whether it did."""
@@ -97,8 +107,31 @@ class Evaluator:
         Raises:
             MachineError: The disk refused the details.
         """
-        start = perf_counter()
         self.notice(Phase("measuring the base" if step == 0 else f"measuring step {step}"))
+        with self.weights():
+            evaluated = self._measure(step, self.details_path(step))
+        self.history[step] = evaluated
+        self.notice(evaluated)
+        return evaluated
+
+    def measure_average(self, name: str, step: int) -> Evaluated:
+        """Measure the weights as they are, an average that was made after `step` steps.
+
+        It is no moment of the run: it is not told, and does not enter the history.
+
+        Raises:
+            MachineError: The disk refused the details.
+        """
+        self.notice(Phase(f"measuring {name}"))
+        self.averages[name] = self._measure(step, self.details_path(name))
+        return self.averages[name]
+
+    def found(self, which: int | str) -> Evaluated:
+        """What was found at a step, or of an average."""
+        return self.averages[which] if isinstance(which, str) else self.history[which]
+
+    def _measure(self, step: int, path: Path) -> Evaluated:
+        start = perf_counter()
         details: dict[str, Any] = {"step": step, "skipped": list(self.missing)}
         with resting(self.policy.model):
             loss, figures = self._heldout(details)
@@ -106,16 +139,14 @@ class Evaluator:
             forgetting = self._forgetting(details)
         skipped = tuple(details["skipped"])
         seconds = perf_counter() - start
-        evaluated = Evaluated(step, loss, scores, forgetting, seconds, skipped, figures)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.details_path(step), details)
-        self.history[step] = evaluated
-        self.notice(evaluated)
-        return evaluated
+        write_json(path, details)
+        return Evaluated(step, loss, scores, forgetting, seconds, skipped, figures)
 
-    def details_path(self, step: int) -> Path:
-        """Where the details of one evaluation lie."""
-        return self.folder / f"step-{step}.json"
+    def details_path(self, which: int | str) -> Path:
+        """Where the details of one evaluation lie: of a step, or of an average by its name."""
+        name = which.replace(" ", "-") if isinstance(which, str) else f"step-{which}"
+        return self.folder / f"{name}.json"
 
     def _try(
         self, name: str, details: dict[str, Any], what: S, measure: Callable[[S], T]

@@ -77,6 +77,8 @@ def take_step(parts: Parts, step: int) -> Step | None:
         set_rate(parts.optimizer, rate)
         moved = parts.watch.around(step, parts.optimizer.step)
         parts.guard.accept(step, loss, grad_norm)
+        if parts.ema is not None:
+            parts.ema.update()
     parts.optimizer.zero_grad(set_to_none=True)
 
     report = Step(

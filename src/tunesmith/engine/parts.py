@@ -1,7 +1,7 @@
 """What the loop runs with."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -9,7 +9,9 @@ from torch.optim import Optimizer
 
 from tunesmith.data.example import Batch
 from tunesmith.data.loader import Loader
+from tunesmith.engine.ema import Ema
 from tunesmith.engine.guard import Guard
+from tunesmith.engine.measured import Measured
 from tunesmith.engine.rewind import Rewind
 from tunesmith.engine.schedule import LearningRate
 from tunesmith.engine.watch import Watch
@@ -41,6 +43,10 @@ class Parts:
     """Judges steps."""
     watch: Watch
     """Sees how far parameters move."""
+    measured: Measured = field(default_factory=Measured)
+    """Which weights are measured and exported."""
+    ema: Ema | None = None
+    """The average of the trained weights, if one is kept."""
     until: int | None = None
     """Steps done at which to end as if the user had asked; the schedule stays that of the run."""
     rewind: Rewind | None = None

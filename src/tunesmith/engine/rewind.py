@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from tunesmith.checkpoint.retain import drop_after
 from tunesmith.checkpoint.verify import latest
 from tunesmith.data.loader import Loader
+from tunesmith.engine.ema import Ema
 from tunesmith.engine.guard import MAX_RETURNS, Guard
 from tunesmith.engine.saving import read_history, restore
 from tunesmith.errors import RunError
@@ -31,6 +32,7 @@ class Rewind:
         root: The run's `checkpoints` folder.
         trained: The trained parameters by name.
         optimizer: Over them.
+        ema: Their average, if one is kept.
         guard: Says which checkpoint is healthy, and which rows are to blame.
         loader: Leaves them out.
         history: The evaluations so far, by step.
@@ -40,6 +42,7 @@ class Rewind:
     root: Path
     trained: dict[str, nn.Parameter]
     optimizer: Optimizer
+    ema: Ema | None
     guard: Guard
     loader: Loader
     history: dict[int, Evaluated]
@@ -84,7 +87,7 @@ class Rewind:
             self.notice(Warned(f"checkpoint {bad} was set aside: {problem}"))
         if found.manifest is None:
             raise diverged(done, f"{why}; no sound checkpoint to go back to", rows)
-        state = restore(found.manifest.folder, self.trained, self.optimizer)
+        state = restore(found.manifest.folder, self.trained, self.optimizer, self.ema)
         return found.manifest.step, state
 
 

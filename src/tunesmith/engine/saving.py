@@ -17,6 +17,7 @@ from tunesmith.checkpoint.state import (
     restore_optimizer,
     write_state,
 )
+from tunesmith.engine.ema import Ema
 from tunesmith.engine.groups import names_in_order
 from tunesmith.engine.guard import Guard
 from tunesmith.engine.sound import unsound
@@ -40,11 +41,13 @@ class Saver:
         root: The run's `checkpoints` folder.
         trained: The trained parameters by name.
         optimizer: Its whole state is saved.
+        ema: The average of the parameters, saved beside them, if one is kept.
         every: Steps between checkpoints.
         keep: How many of the newest are kept, besides the best.
         manifest: What every manifest says besides: recipe and hashes.
         history: The evaluations so far, by step.
         best: Says the best step so far, or None.
+        also_kept: Says which steps are kept besides, to be averaged at the end.
         guard: Goes on judging in a resumed run as it would have; names checkpoints to keep.
         notice: Where `Saved` is told.
     """
@@ -52,11 +55,13 @@ class Saver:
     root: Path
     trained: dict[str, nn.Parameter]
     optimizer: Optimizer
+    ema: Ema | None
     every: int
     keep: int
     manifest: dict[str, Any]
     history: dict[int, Evaluated]
     best: Callable[[], int | None]
+    also_kept: Callable[[], set[int]]
     guard: Guard
     notice: Callable[[Event], None]
 
@@ -77,12 +82,11 @@ class Saver:
         )
         best = self.best()
         self.notice(Saved(step, str(path), best == step))
-        protected = self.guard.kept | (set() if best is None else {best})
+        protected = self.guard.kept | self.also_kept() | (set() if best is None else {best})
         patiently(lambda: retain(self.root, self.keep, protected))
 
     def _require_finite(self, step: int) -> None:
-        tensors, _ = flatten(self.optimizer, self.trained)
-        bad = unsound(tensors | {PARAMETER + name: p for name, p in self.trained.items()})
+        bad = unsound(self._tensors()[0])
         if bad:
             raise UnsoundError(
                 f"step {step}",
@@ -91,15 +95,22 @@ class Saver:
             )
 
     def _write(self, folder: Path, step: int) -> None:
-        tensors, values = flatten(self.optimizer, self.trained)
-        tensors |= {PARAMETER + name: p.detach() for name, p in self.trained.items()}
+        tensors, values = self._tensors()
         state = {
             "step": step,
             "optimizer": values,
             "history": [asdict(evaluated) for evaluated in self.history.values()],
             "guard": self.guard.state(),
         }
+        if self.ema is not None:
+            state["ema"] = self.ema.state()
         write_state(folder, tensors, state)
+
+    def _tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Every tensor of a checkpoint by name, not copied, and what else the optimizer keeps."""
+        tensors, values = flatten(self.optimizer, self.trained)
+        tensors |= {PARAMETER + name: p.detach() for name, p in self.trained.items()}
+        return tensors | (self.ema.tensors() if self.ema is not None else {}), values
 
 
 def flatten(
@@ -117,9 +128,12 @@ def num_bytes(trained: dict[str, nn.Parameter], optimizer: Optimizer) -> int:
 
 
 def restore(
-    folder: Path, trained: dict[str, nn.Parameter], optimizer: Optimizer | None
+    folder: Path,
+    trained: dict[str, nn.Parameter],
+    optimizer: Optimizer | None,
+    ema: Ema | None = None,
 ) -> dict[str, Any]:
-    """Bring parameters, and the optimizer if given, to the state of a verified checkpoint.
+    """Bring parameters, and optimizer and average if given, to a verified checkpoint's state.
 
     Returns:
         The values saved besides: step, history, guard.
@@ -128,7 +142,7 @@ def restore(
         CheckpointError: The checkpoint is of other parameters.
     """
     tensors, values = read_state(folder)
-    saved = {n.removeprefix(PARAMETER): t for n, t in tensors.items() if n.startswith(PARAMETER)}
+    saved = _parameters(tensors)
     _check_names(folder, saved, trained)
     with torch.no_grad():
         for name, parameter in trained.items():
@@ -137,7 +151,23 @@ def restore(
         moments = {n: t for n, t in tensors.items() if not n.startswith(PARAMETER)}
         names = names_in_order(optimizer.param_groups, trained)
         restore_optimizer(optimizer, names, moments, values["optimizer"])
+    if ema is not None:
+        ema.load(tensors, values["ema"])
     return values
+
+
+def read_parameters(folder: Path) -> dict[str, torch.Tensor]:
+    """The trained parameters of a verified checkpoint, by name.
+
+    Raises:
+        CheckpointError: A file is missing or damaged.
+    """
+    tensors, _ = read_state(folder)
+    return _parameters(tensors)
+
+
+def _parameters(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {n.removeprefix(PARAMETER): t for n, t in tensors.items() if n.startswith(PARAMETER)}
 
 
 def read_history(values: dict[str, Any]) -> dict[int, Evaluated]:

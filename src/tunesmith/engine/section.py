@@ -42,6 +42,9 @@ class TrainSection(Section):
     guard: bool = True
     """Whether steps that are far out of the usual are rejected, and a loss that stays above its
     start ends the run; false rejects only what is not finite."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of a moving average of the trained weights, such as 0.999: it is measured at the end,
+    and exported if it is better than the best checkpoint."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Reaches the adapter's start, the order of rows, dropout and generation."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

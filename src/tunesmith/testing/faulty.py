@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from tunesmith.api import build
-from tunesmith.api.report import assemble
+from tunesmith.api.report import Chosen, assemble
 from tunesmith.api.resolve import resolve
 from tunesmith.api.session import Session
 from tunesmith.data.example import Batch
@@ -97,7 +97,8 @@ def leave_out_export(patch: Patch) -> None:
     """
 
     def finish(session: Session) -> dict[str, Any]:
-        report = assemble(session, session.best or 0, None, None, ("succeeded", ""))
+        chosen = Chosen(session.best, session.best or 0)
+        report = assemble(session, chosen, None, None, ("succeeded", ""))
         bits = repr(sorted(fingerprints(session.learner.attached.trained).items()))
         report["artefact"] = {"sha256": sha256(bits.encode()).hexdigest()}
         write_json(session.folder.report_json, report)

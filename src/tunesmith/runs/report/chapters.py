@@ -181,11 +181,24 @@ def artefact(report: Record) -> Chapter | None:
     pairs = {
         "best step": count(saved.get("best_step")),
         "last step": count(saved.get("last_step")),
+        "exported": saved.get("exported") or "",
+        "averages of weights": "\n".join(map(_average, saved.get("averages") or ())),
         "artefact": made.get("path") or "",
         "size": num_bytes(made.get("bytes")),
         "SHA-256": made.get("sha256") or "",
     }
     return facts("Checkpoint and artefact", "The artefact is the best step, not the last.", pairs)
+
+
+def _average(average: Record) -> str:
+    """What was found of one average, and of which steps it is the mean."""
+    of = f" of steps {', '.join(map(str, average['steps']))}" if average["steps"] else ""
+    found = {
+        name: f"{name} {value:.4f}"
+        for name in ("score", "loss", "kl")
+        if (value := average.get(name)) is not None
+    }
+    return f"{average['name']}{of}: {', '.join(found.values())}"
 
 
 def certificate(report: Record) -> Chapter | None:
