@@ -3,6 +3,8 @@
 An adapter file holds:
     Config           a `Section` with `name: Literal["<file name>"]` and the adapter's own keys
     LEARNING_RATE    the usual peak rate, taken when the recipe gives none, with its source
+    multiple(config) the best rate as a multiple of that of full fine-tuning; may be left out, then
+                     LEARNING_RATE is taken for every base
     TRAINS_BASE      whether the base's own weights are trained (they are then held in fp32)
     attach(model, config, seed) -> Attached
     write(attached, folder, base_id)      the trained weights in the field's own format

@@ -70,6 +70,17 @@ def attach(model: PreTrainedModel, config: Config, seed: int) -> Attached:
     return _attached(model, peft_model)
 
 
+def multiple(config: Config) -> float:
+    """The best rate as a multiple of that of full fine-tuning.
+
+    10 in a scale of 32 / rank, for every rank (LoRA Without Regret, Schulman and Thinking Machines
+    Lab, 2025). B starts at zero, so that the first updates of W go by scale times rate: in another
+    scale the rate is larger by as much as the scale is smaller.
+    """
+    scale = config.resolved_alpha / config.rank
+    return 10.0 * 32.0 / config.rank / scale
+
+
 def write(attached: Attached, folder: Path, base_id: str) -> None:
     """Write a PEFT adapter folder: adapter_config.json and adapter_model.safetensors."""
     writer: PeftModel = attached.writer

@@ -35,6 +35,7 @@ from tunesmith.engine.parts import Parts
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.saving import num_bytes
 from tunesmith.engine.schedule import LearningRate
+from tunesmith.engine.unfreeze import Unfreezing
 from tunesmith.engine.watch import Watch
 from tunesmith.errors import RecipeError
 from tunesmith.methods import base as methods
@@ -255,7 +256,9 @@ def pad_id(renderer: Renderer) -> int:
 def build_rate(recipe: Recipe, num_steps: int) -> LearningRate:
     """The learning rate of every step."""
     train = recipe.train
-    return LearningRate(train.learning_rate, train.schedule, train.warmup, num_steps)
+    return LearningRate(
+        train.learning_rate, train.schedule, train.warmup, num_steps, train.min_rate
+    )
 
 
 def build_parts(
@@ -281,6 +284,7 @@ def build_parts(
         stop=lambda: False,
         guard=Guard(loader.num_steps, outliers=recipe.train.guard),
         watch=Watch(parameters),
+        freeze=Unfreezing(learner.attached.model, trained, recipe.train.unfreeze),
         measured=_measured(recipe, trained, optimizer),
         ema=_ema(recipe, trained),
     )

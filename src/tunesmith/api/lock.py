@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tunesmith.api.resolve import source_of_rate
 from tunesmith.errors import CommandError
 from tunesmith.models.base import BaseSource
 from tunesmith.models.kernels import build as kernels
@@ -34,6 +35,10 @@ def describe(recipe: Recipe, base: BaseSource, data: dict[str, str]) -> dict[str
             "quantize": recipe.model.quantize,
         },
         "data": dict(sorted(data.items())),
+        "learning_rate": {
+            "value": recipe.train.learning_rate,
+            "source": source_of_rate(recipe),
+        },
         "versions": {name: importlib.metadata.version(name) for name in _packages(recipe)},
         "machine": {
             "python": platform.python_version(),

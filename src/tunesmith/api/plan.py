@@ -9,7 +9,7 @@ from tunesmith.api import build
 from tunesmith.api.advice import Adviser, Change
 from tunesmith.api.reference import add_reference
 from tunesmith.api.rehearsal import rehearse
-from tunesmith.api.resolve import device, require_paths, resolve
+from tunesmith.api.resolve import device, require_paths, resolve, source_of_rate
 from tunesmith.api.teacher import add_teacher
 from tunesmith.data.contract import Check
 from tunesmith.engine.fit import Fit, measure
@@ -27,6 +27,8 @@ class Plan:
 
     recipe: Recipe
     """Resolved: every open choice made."""
+    rate_source: str
+    """Where the learning rate comes from."""
     base_parameters: int
     rows_train: int
     rows_eval: int
@@ -77,6 +79,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     counts = rows.train.counts
     return Plan(
         recipe=recipe,
+        rate_source=source_of_rate(recipe),
         base_parameters=parameters,
         rows_train=len(rows.train),
         rows_eval=len(rows.heldout) if rows.heldout else 0,

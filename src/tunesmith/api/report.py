@@ -274,6 +274,7 @@ def _train(session: Session, timeline: Timeline) -> dict[str, Any]:
         "precision": session.recipe.train.precision,
         "device": str(session.parts.device),
         "learning_rate": session.recipe.train.learning_rate,
+        "learning_rate_source": session.lock["learning_rate"]["source"],
         "final_loss": accepted[-1] if accepted else None,
     }
 

@@ -12,8 +12,10 @@ from tunesmith.data.section import DataSection, Source
 from tunesmith.engine import precision
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.section import TrainSection
+from tunesmith.engine.usual_rate import UsualRate, usual_rate
 from tunesmith.errors import RecipeError
 from tunesmith.evaluate.section import EvaluateSection
+from tunesmith.models.shape import shape_of
 from tunesmith.recipe import Recipe
 
 S = TypeVar("S", bound=Section)
@@ -32,7 +34,7 @@ def resolve(recipe: Recipe) -> Recipe:
 
     A resolved recipe resolves to itself, and repeats the run from any folder on this machine.
     """
-    return _with(
+    whole = _with(
         recipe,
         model=_with(recipe.model, base=_local(recipe.model.base)),
         data=_data(recipe.data),
@@ -40,6 +42,22 @@ def resolve(recipe: Recipe) -> Recipe:
         evaluate=_evaluate(recipe.evaluate),
         output=_with(recipe.output, dir=_absolute(recipe.output.dir or "runs/run")),
     )
+    if whole.train.learning_rate not in (None, "auto"):
+        return whole
+    require_paths(whole)  # Before a base is fetched for nothing.
+    return _with(whole, train=_with(whole.train, learning_rate=rate_of(whole).value))
+
+
+def rate_of(recipe: Recipe) -> UsualRate:
+    """The rate that `learning_rate: auto` stands for in this recipe."""
+    shape = shape_of(recipe.model.base, recipe.model.revision)
+    return usual_rate(adapters.load(recipe.adapter.name), recipe.adapter, shape)
+
+
+def source_of_rate(recipe: Recipe) -> str:
+    """Where the rate of a resolved recipe comes from."""
+    usual = rate_of(recipe)
+    return usual.source if recipe.train.learning_rate == usual.value else "the recipe"
 
 
 def weights_dtype(recipe: Recipe) -> torch.dtype:
@@ -73,11 +91,9 @@ def require_paths(recipe: Recipe) -> None:
 
 def _train(recipe: Recipe) -> TrainSection:
     section = recipe.train
-    adapter = adapters.load(recipe.adapter.name)
     return _with(
         section,
         epochs=1.0 if section.epochs is None and section.steps is None else section.epochs,
-        learning_rate=section.learning_rate or adapter.LEARNING_RATE,
         batch_rows=DEFAULT_ROWS
         if section.batch_rows is None and section.batch_tokens is None
         else section.batch_rows,

@@ -28,6 +28,7 @@ def run(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> None
             checks=found.checks,
             num_steps=found.num_steps,
             num_epochs=found.num_epochs,
+            learning_rate=f"{found.recipe.train.learning_rate:g}, by {found.rate_source}",
             precision=found.recipe.train.precision,
             device=found.device,
             adapter=found.recipe.adapter.name,

@@ -46,6 +46,7 @@ class PlanView:
         checks: The token contract.
         num_steps: Optimizer steps.
         num_epochs: Epochs, with fraction.
+        learning_rate: The peak, and where it comes from; empty when unknown.
         precision: Type the arithmetic is done in.
         device: Where.
         adapter: Its name.
@@ -81,6 +82,7 @@ class PlanView:
     adapter: str
     targets: Sequence[str]
     trainable_parameters: int
+    learning_rate: str = ""
     worst_batch_tokens: int | None = None
     peak_memory_gib: float | None = None
     available_memory_gib: float | None = None
@@ -125,6 +127,7 @@ def plan_facts(plan: PlanView) -> Table:
         ("data", f"{plural(plan.rows_train, 'row')} to train on{held_out}"),
         ("tokens", f"{count(plan.tokens)} an epoch, {percent(share)} of them trained"),
         ("steps", f"{count(plan.num_steps)} ({epochs or f'{plan.num_epochs:.2f} epochs'})"),
+        ("learning rate", plan.learning_rate),
         ("arithmetic", f"{plan.precision} on {plan.device}"),
         (
             "adapter",

@@ -63,6 +63,7 @@ def take_step(parts: Parts, step: int) -> Step | None:
     torch.manual_seed(step_seed(parts.seed, step))
 
     total, count, sums = forward_backward(parts, batches)
+    parts.freeze(step)
     gradients = [p.grad for p in parts.parameters if p.grad is not None]
     torch._foreach_div_(gradients, float(max(count, 1)))
     norm = clip_gradients(gradients, parts.clip)

@@ -43,6 +43,8 @@ class Parts:
     """Judges steps."""
     watch: Watch
     """Sees how far parameters move."""
+    freeze: Callable[[int], None] = lambda step: None
+    """Drops the gradients of what is not trained yet in this step."""
     measured: Measured = field(default_factory=Measured)
     """Which weights are measured and exported."""
     ema: Ema | None = None

@@ -1,6 +1,6 @@
 """The recipe's `train` section."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,12 +14,16 @@ class TrainSection(Section):
     """Passes over the rows; 1 when neither epochs nor steps is given."""
     steps: int | None = Field(None, ge=1)
     """Optimizer steps, instead of epochs."""
-    learning_rate: float | None = Field(None, gt=0)
-    """Peak learning rate; left out, the adapter's usual one is taken and written down."""
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None
+    """Peak learning rate. auto, or left out: one for this adapter and this base is taken and
+    written down with its source; `tunesmith find-lr` measures one."""
     warmup: float = Field(0.03, ge=0)
     """Below 1: share of the steps; 1 and above: number of steps. The rate rises linearly."""
-    schedule: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
-    """Shape of the rate after warmup; wsd holds it and decays over the last fifth."""
+    schedule: Literal["constant", "linear", "cosine", "wsd", "inverse_sqrt"] = "cosine"
+    """Shape of the rate after warmup; wsd holds it and decays over the last fifth, inverse_sqrt
+    falls with the root of the step."""
+    min_rate: float = Field(0.0, ge=0, le=1)
+    """Share of the peak that the rate does not fall below after warmup."""
     batch_rows: int | None = Field(None, ge=1)
     """Most rows in one forward pass; 8 when neither batch_rows nor batch_tokens is given."""
     batch_tokens: int | None = Field(None, ge=1)
@@ -28,7 +32,9 @@ class TrainSection(Section):
     """Batches per optimizer step. How its rows share forward passes is planned and changes no loss,
     which is divided once, by all trained tokens."""
     optimizer: str = "adamw"
-    """An optimizer of torch.optim by its name, in any case: adamw, sgd, adafactor, ..."""
+    """An optimizer of torch.optim by its name, in any case: adamw, sgd, adafactor, ...; or muon,
+    adamw8bit, paged_adamw8bit, schedule_free_adamw, schedule_free_sgd, torchao_adamw8bit,
+    torchao_adamw4bit."""
     optimizer_options: dict[str, Any] = {}
     """Further arguments of that optimizer, such as betas or momentum."""
     weight_decay: float = Field(0.0, ge=0)
@@ -37,6 +43,9 @@ class TrainSection(Section):
     layer_decay: float | None = Field(None, gt=0, le=1)
     """Factor on the learning rate for each block further from the head: 0.9 lets the last of 30
     blocks learn at 0.9 of the rate, the first at 0.04; null gives all the same."""
+    unfreeze: int | None = Field(None, ge=1)
+    """Steps after which the next lower block is trained too: at first only the last one is, and
+    what follows it, embeddings last of all; null trains all from the start."""
     clip: float | None = Field(1.0, gt=0)
     """Largest gradient norm over all trained parameters; null leaves gradients as they are."""
     guard: bool = True

@@ -38,11 +38,26 @@ def resolve(base: str, revision: str | None) -> BaseSource:
         ModelError: There is no such base, or it is of a kind that is refused.
         MachineError: The disk or the network does not give it.
     """
+    if base == STARTER and revision is None:
+        return starter()
+    folder, gguf, commit = locate(base, revision)
+    return BaseSource(base, folder, gguf, fingerprint(folder, gguf), commit)
+
+
+def locate(base: str, revision: str | None) -> tuple[Path, str | None, str | None]:
+    """As `resolve`, without reading the weights.
+
+    Returns:
+        Folder, name of the GGUF file in it if that is what the base is, commit of a hub id.
+
+    Raises:
+        ModelError, MachineError: As `resolve`.
+    """
     path = Path(base).expanduser()
     if base != STARTER and not path.exists() and _is_hub_id(base):
         folder, commit = hub.fetch(base, revision)
         check_folder(folder)
-        return BaseSource(base, folder, None, fingerprint(folder, None), commit)
+        return folder, None, commit
     if revision is not None:
         raise ModelError(
             "model.revision",
@@ -51,11 +66,11 @@ def resolve(base: str, revision: str | None) -> BaseSource:
             hint="leave model.revision out",
         )
     if base == STARTER:
-        return starter()
+        source = starter()
+        return source.path, source.gguf, None
     if not base or not path.exists():
         raise _missing(base, path)
-    folder, gguf = _local(path)
-    return BaseSource(base, folder, gguf, fingerprint(folder, gguf), None)
+    return *_local(path), None
 
 
 def _is_hub_id(base: str) -> bool:
