@@ -31,6 +31,7 @@ from tunesmith.engine.fit import Trial
 from tunesmith.engine.groups import Settings, parameter_groups
 from tunesmith.engine.guard import Guard
 from tunesmith.engine.measured import Measured
+from tunesmith.engine.near_base import NearBase
 from tunesmith.engine.parts import Parts
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.saving import num_bytes
@@ -163,7 +164,8 @@ def build_learner(recipe: Recipe, base: Base) -> Learner:
     if recipe.model.gradient_checkpointing:
         attached.model.activation_checkpointing_enable({"use_reentrant": False})
     precision = DTYPES[recipe.train.precision]
-    return Learner(adapter, attached, Policy(attached.model, recipe.train.kernels, precision))
+    policy = Policy(attached.model, recipe.train.kernels, precision, recipe.train.noise)
+    return Learner(adapter, attached, policy)
 
 
 def best_tokens(recipe: Recipe) -> int | None:
@@ -216,8 +218,19 @@ def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:
 
 def build_loss(recipe: Recipe, learner: Learner) -> Callable[[Batch], LossSum]:
     """The method's loss of one batch, with policy and keys filled in."""
-    method = methods.load(recipe.method.name)
-    return partial(method.loss, learner.policy, config=recipe.method)
+    method, weight = methods.load(recipe.method.name), recipe.train.kl_to_base
+    loss = partial(method.loss, learner.policy, config=recipe.method)
+    if weight is None:
+        return loss
+    disabled = learner.attached.disabled
+    if disabled is None:
+        raise RecipeError(
+            "train.kl_to_base",
+            got=f"{weight:g} with adapter.name: {recipe.adapter.name}, which changes the base",
+            expected="an adapter that can be turned off",
+            hint="adapter.name: lora, or leave train.kl_to_base out",
+        )
+    return NearBase(loss, learner.policy, disabled, weight)
 
 
 def build_trial(recipe: Recipe, learner: Learner) -> Trial:

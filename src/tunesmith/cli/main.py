@@ -10,6 +10,7 @@ from tunesmith.cli import (
     chat,
     evaluate,
     export,
+    find_lr,
     plan,
     preview,
     prove,
@@ -24,7 +25,21 @@ from tunesmith.cli.output import print_error
 from tunesmith.config import process
 from tunesmith.errors import TunesmithError
 
-VERBS = (train, plan, preview, resume, prove, report, chat, evaluate, export, verify, runs, schema)
+VERBS = (
+    train,
+    plan,
+    find_lr,
+    preview,
+    resume,
+    prove,
+    report,
+    chat,
+    evaluate,
+    export,
+    verify,
+    runs,
+    schema,
+)
 
 
 def build() -> typer.Typer:
@@ -38,7 +53,7 @@ def build() -> typer.Typer:
         rich_markup_mode=None,
     )
     for verb in VERBS:
-        name = verb.__name__.rpartition(".")[2]
+        name = verb.__name__.rpartition(".")[2].replace("_", "-")
         app.command(name=name, help=verb.__doc__)(verb.run)
     app.callback()(_options)
     return app

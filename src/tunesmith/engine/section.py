@@ -48,6 +48,13 @@ class TrainSection(Section):
     what follows it, embeddings last of all; null trains all from the start."""
     clip: float | None = Field(1.0, gt=0)
     """Largest gradient norm over all trained parameters; null leaves gradients as they are."""
+    noise: float | None = Field(None, gt=0)
+    """Size of the noise on embeddings while training (NEFTune's alpha, such as 5); null for none.
+    """
+    kl_to_base: float | None = Field(None, gt=0)
+    """Weight of a term in the loss that keeps the model near its base on the trained tokens: their
+    mean KL(base || now). A step takes about twice as long; not with adapters that change the base.
+    """
     guard: bool = True
     """Whether steps that are far out of the usual are rejected, and a loss that stays above its
     start ends the run; false rejects only what is not finite."""

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.models import attention, head
 from tunesmith.models.batch import Batch
+from tunesmith.models.noise import disturbed
 from tunesmith.models.shared_prefix import require_no_dropout, unshared
 
 
@@ -26,13 +27,21 @@ class Policy:
         model: The transformers model itself; adapters sit inside its layers.
         kernels: "fast" or "reference".
         precision: Type that matrix products run in.
+        noise: Size of the noise on embeddings in training (NEFTune's alpha); None for none.
     """
 
-    def __init__(self, model: PreTrainedModel, kernels: str, precision: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        kernels: str,
+        precision: torch.dtype,
+        noise: float | None = None,
+    ) -> None:
         attention.register()
         self.model = model
         self.kernels = kernels
         self.precision = precision
+        self.noise = noise
         self.plain_head = _head_is_plain(model)
 
     @property
@@ -116,6 +125,10 @@ class Policy:
 
         A model whose head is more than one product gives its log-probabilities (N, V) instead.
         """
+        return self.states(batch)
+
+    def states(self, batch: Batch) -> Tensor:
+        """As `features`; differentiable."""
         with self._autocast():
             if self.plain_head:
                 return self._hidden(batch)
@@ -144,7 +157,7 @@ class Policy:
         """The batch as it is computed: transformers knows nothing of shared prefixes."""
         if batch.prefixes is None:
             return batch
-        if self.kernels == "reference":
+        if self.kernels == "reference" or self._noisy:
             return unshared(batch)
         require_no_dropout(self.model)
         return batch
@@ -175,10 +188,18 @@ class Policy:
 
         Autocast would leave the sums between the blocks in fp32, at twice the bytes.
         """
-        if self.kernels == "reference" or not self._wider:
+        narrow = self.kernels != "reference" and self._wider
+        if not (narrow or self._noisy):
             return {"input_ids": batch.input_ids}
         embedded = self.model.get_input_embeddings()(batch.input_ids)
-        return {"inputs_embeds": embedded.to(self.precision)}
+        if self._noisy:
+            embedded = disturbed(embedded, batch, self.noise)
+        return {"inputs_embeds": embedded.to(self.precision) if narrow else embedded}
+
+    @property
+    def _noisy(self) -> bool:
+        """Whether embeddings get noise: only while the model is trained."""
+        return self.noise is not None and self.model.training
 
     @property
     def _wider(self) -> bool:
