@@ -49,6 +49,24 @@ NOTICED = {
 STEPS = {"first_step_is_left_out": 6}
 """Four steps are saved after each: the one left out would be the one whose save is waited for."""
 
+OPTIONS = {
+    "muon, moving average, noise, KL to the base": {
+        "optimizer": "muon",
+        "weight_decay": 0.1,
+        "ema": 0.9,
+        "noise": 5.0,
+        "kl_to_base": 0.1,
+    },
+    "rates by depth, unfreezing, a floor": {
+        "layer_decay": 0.5,
+        "unfreeze": 2,
+        "schedule": "inverse_sqrt",
+        "min_rate": 0.5,
+        "optimizer": "adafactor",
+    },
+}
+"""Keys of `train` that change what a checkpoint holds or what a step draws."""
+
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory) -> dict[str, dict]:
@@ -70,6 +88,9 @@ def certificates(tmp_path_factory) -> dict[str, dict]:
         {"name": each, "recipe": plain, "broken": each, "steps": STEPS.get(each, 4)}
         for each in BREAKS
     ]
+    for called, keys in OPTIONS.items():
+        own = {**plain, "train": {**plain["train"], **keys}, "checkpoint": {"average": {"last": 2}}}
+        cases.append({"name": called, "recipe": own})
     (place / "cases.json").write_text(json.dumps(cases))
     command = [sys.executable, str(DRIVER), str(place), str(place / "cases.json")]
     done = subprocess.run(
@@ -102,6 +123,12 @@ def test_killed_and_resumed_is_bitwise_the_same(certificates, called):
     figures = {claim["says"]: claim["figure"] for claim in found["claims"]}
     counted = figures["killed and resumed: the same counters"]
     assert (counted != "0 steps rejected") == case["rejected"]
+
+
+@pytest.mark.parametrize("called", OPTIONS)
+def test_options_of_training_are_resumed_to_the_bit(certificates, called):
+    found = certificates[called]
+    assert found["ok"], found["differences"]
 
 
 @pytest.mark.parametrize("broken", BREAKS)

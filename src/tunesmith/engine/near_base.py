@@ -4,7 +4,8 @@
 
 A method that counts examples instead of tokens gets the mean over the tokens of each sequence, and
 of these the mean: the term stays in nats per token. The base is asked with the adapter off, at
-rest, before each forward pass of the method: a step takes about twice as long.
+rest, before each forward pass of the method: a step makes two more forward passes, and one more
+backward pass.
 """
 
 from collections.abc import Callable

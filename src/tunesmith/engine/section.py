@@ -53,7 +53,8 @@ class TrainSection(Section):
     """
     kl_to_base: float | None = Field(None, gt=0)
     """Weight of a term in the loss that keeps the model near its base on the trained tokens: their
-    mean KL(base || now). A step takes about twice as long; not with adapters that change the base.
+    mean KL(base || now). Not with adapters that change the base; a step takes more than twice as
+    long.
     """
     guard: bool = True
     """Whether steps that are far out of the usual are rejected, and a loss that stays above its
