@@ -12,7 +12,7 @@ An adapter file holds:
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -39,6 +39,8 @@ class Attached:
         targeted: Kinds of modules that are trained, with how many of each.
         untargeted: Kinds of modules with weights that are not, with how many of each.
         continued: Whether training goes on from an adapter that was trained before.
+        rates: Factors on the learning rate of single parameters, by their names in `trained`; 1 for
+            those that are not named.
     """
 
     model: PreTrainedModel
@@ -48,6 +50,7 @@ class Attached:
     targeted: dict[str, int]
     untargeted: dict[str, int]
     continued: bool = False
+    rates: dict[str, float] = field(default_factory=dict)
 
     @property
     def num_trained(self) -> int:
