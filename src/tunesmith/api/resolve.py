@@ -43,9 +43,12 @@ def resolve(recipe: Recipe) -> Recipe:
 
 
 def weights_dtype(recipe: Recipe) -> torch.dtype:
-    """The type of the base's weights in a resolved recipe: fp32 where they are trained."""
-    if adapters.load(recipe.adapter.name).TRAINS_BASE:
-        return torch.float32
+    """The type that the base is loaded in: fp32 where its weights do not stay as published."""
+    return torch.float32 if adapters.changes_base(recipe.adapter) else frozen_dtype(recipe)
+
+
+def frozen_dtype(recipe: Recipe) -> torch.dtype:
+    """The type of frozen weights in a resolved recipe."""
     chosen = recipe.model.dtype
     return DTYPES[recipe.train.precision if chosen == "auto" else chosen]
 

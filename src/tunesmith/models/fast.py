@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.errors import ModelError
-from tunesmith.models import attention, blocks, linear
+from tunesmith.models import attention, blocks, linear, narrow
 from tunesmith.models.attention import Sight
 from tunesmith.models.resting import resting
 
@@ -33,6 +33,11 @@ def lay_over(model: PreTrainedModel) -> dict[str, int]:
     Returns:
         How many modules of each kind: `attention`, `feed-forward`, `norm`, `lora`.
     """
+    with narrow.computing(model):
+        return _lay_over(model)
+
+
+def _lay_over(model: PreTrainedModel) -> dict[str, int]:
     take_off(model)
     laid = {"attention": 0, "feed-forward": 0, "norm": 0, "lora": 0}
     for call in _calls(model):

@@ -1,11 +1,13 @@
-"""Frozen weights in fewer bits than trained ones, in one model.
+"""Frozen weights in fewer bits than trained ones, side by side in one model.
 
-A model whose own weights are partly trained is loaded in fp32, for the trained ones; the others
-can then be let down to the type in which they are multiplied.
+A base that is partly trained is loaded in fp32, for the weights that are trained; the others can
+then be let down to the type in which they are multiplied. No product takes two types at once, so
+such a model computes under autocast, everywhere.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,25 +20,47 @@ def narrow_frozen(model: nn.Module, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
-def is_mixed(model: nn.Module) -> bool:
-    """Whether some of the model's own weights are trained and wider than those that are frozen."""
-    trained = {p.dtype for p in model.parameters() if p.requires_grad}
-    frozen = {p.dtype for p in model.parameters() if p.is_floating_point() and not p.requires_grad}
-    return bool(frozen - trained)
+def narrowest(model: nn.Module) -> torch.dtype | None:
+    """The narrower type of a model whose own weights have two; None where they have one.
+
+    What an adapter puts around a layer, which it then calls `base_layer`, is no weight of the
+    model's own: adapters know how to join their numbers to those of the layer.
+    """
+    types = {p.dtype for p in _own(model) if p.is_floating_point()}
+    return min(types, key=lambda dtype: dtype.itemsize) if len(types) > 1 else None
+
+
+def computing(model: nn.Module) -> AbstractContextManager[Any]:
+    """Autocast to the narrower type, where a model's own weights have two."""
+    dtype = narrowest(model)
+    if dtype is None:
+        return nullcontext()
+    return torch.autocast(next(model.parameters()).device.type, dtype)
 
 
 @contextmanager
-def one_type(model: nn.Module) -> Iterator[None]:
-    """All weights in fp32 for the time of the block, the rounded ones with the same numbers.
+def one_type(model: nn.Module) -> Iterator[torch.dtype]:
+    """All weights in one type for the time of the block, which is given: fp32 where they have two.
 
-    Outside of autocast, no product takes two types at once.
+    Rounded ones keep their numbers, so they are afterwards what they were before.
     """
-    narrow = {p: p.dtype for p in model.parameters() if p.is_floating_point()}
-    narrow = {p: dtype for p, dtype in narrow.items() if dtype is not torch.float32}
+    if narrowest(model) is None:
+        yield next(model.parameters()).dtype
+        return
+    rounded = [(p, p.dtype) for p in model.parameters() if p.is_floating_point()]
     try:
-        for parameter in narrow:
+        for parameter, _ in rounded:
             parameter.data = parameter.data.float()
-        yield
+        yield torch.float32
     finally:
-        for parameter, dtype in narrow.items():
+        for parameter, dtype in rounded:
             parameter.data = parameter.data.to(dtype)
+
+
+def _own(module: nn.Module) -> Iterator[nn.Parameter]:
+    if isinstance(getattr(module, "base_layer", None), nn.Module):
+        yield from _own(module.base_layer)
+        return
+    yield from module.parameters(recurse=False)
+    for child in module.children():
+        yield from _own(child)
