@@ -16,9 +16,11 @@ It may hold besides, where it has need of them:
     Config.added_tokens     texts that become tokens of the base before any row is read
     attach_from(model, config, seed, material) -> Attached
                             in place of `attach`, for a start that depends on rows or on weights
-    reopen(model, folder) -> Reopened     for a folder in a format that PEFT does not know
+    reopen(model, folder) -> nn.Module    for a folder in a format that PEFT does not know: `model`
+                            with the adapter on, called as it is, and with PEFT's `disable_adapter`
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -33,6 +35,9 @@ from tunesmith import adapters
 from tunesmith.config import folder
 from tunesmith.config.section import Section
 from tunesmith.models.quantize import num_parameters
+
+OWN_FORMAT = "tunesmith"
+"""Key of adapter_config.json that names the adapter file whose own format the folder has."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +82,15 @@ class Material:
     """What a start may be computed from, besides the model.
 
     Attributes:
+        ids: Turns a text into token ids, without special tokens around it.
         rows: Gives the token ids of some training rows, (T,) int64 each; the same at every call.
         published: Gives the weight of a linear layer, by the layer's name, as it was published.
         added: Ids of the tokens that were added for this adapter.
     """
 
-    rows: Callable[[], Sequence[Tensor]]
-    published: Callable[[str], Tensor]
+    ids: Callable[[str], Sequence[int]]
+    rows: Callable[[], Sequence[Tensor]] = tuple
+    published: Callable[[str], Tensor] | None = None
     added: Sequence[int] = ()
 
 
@@ -128,6 +135,14 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The adapter file `name`; a RecipeError lists the choices when there is none."""
     return folder.load(adapters, name, "adapter.name")
+
+
+def own_format(folder: Path) -> str | None:
+    """The adapter file in whose own format a folder is; None for PEFT's, and for a model."""
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        return None
+    return json.loads(path.read_text(encoding="utf-8")).get(OWN_FORMAT)
 
 
 def attach(

@@ -42,7 +42,7 @@ class Config(Section):
     """So many blocks, counted from the head; 2 where nothing else is chosen."""
     share: float | None = Field(None, gt=0, le=1)
     """As many blocks from the head as stay within this share of all parameters."""
-    patterns: list[str] = []
+    patterns: list[str] = Field([])
     """Names of parameters with * for any text: ["*.mlp.down_proj.weight"]."""
     embeddings: bool = False
     """The embedding, and the head where it is the same matrix."""

@@ -33,7 +33,7 @@ class Config(Section):
     targets: Literal["auto"] | list[str] = "auto"
     """auto: keys, values and the last product of the feed-forward layer, as PEFT names them for
     this model; or last name parts, such as [k_proj, v_proj, down_proj]."""
-    feed_forward: list[str] = []
+    feed_forward: list[str] = Field([])
     """Those of the named targets whose inputs are stretched, and not their outputs."""
     from_: str | None = Field(None, alias="from")
     """Run or adapter folder whose adapter is trained on."""

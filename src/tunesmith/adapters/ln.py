@@ -2,8 +2,8 @@
 
     n(x) = g o x / rms(x),   g trained from where the base has it
 
-LayerNorm tuning, arXiv:2312.11420, section 3; structure and file format are PEFT's. Norms are weights
-of the base itself, so it is held in fp32 and cannot be quantised.
+LayerNorm tuning, arXiv:2312.11420, section 3; structure and file format are PEFT's. Norms are
+weights of the base itself, so it is held in fp32 and cannot be quantised.
 """
 
 from typing import Literal

@@ -2,8 +2,8 @@
 
     W' = W + (alpha / rank) (B_1 A_1) o (B_2 A_2),   of rank up to rank^2; B_2 zero at the start
 
-FedPara, arXiv:2108.06098, proposition 1, as used in arXiv:2309.14859, section 3; structure, start and
-file format are PEFT's.
+FedPara, arXiv:2108.06098, proposition 1, as used in arXiv:2309.14859, section 3; structure,
+start and file format are PEFT's.
 """
 
 from typing import Literal

@@ -55,10 +55,10 @@ class Config(Section):
     targets: Literal["auto"] | list[str] = "auto"
     """auto: every linear layer of the blocks; or last name parts, such as [q_proj, v_proj], those
     of the embedding and the head among them."""
-    rank_pattern: dict[str, int] = {}
+    rank_pattern: dict[str, int] = Field({})
     """Other ranks for some layers, by the end of their names or a regular expression for it:
     {down_proj: 32, "layers.0.*": 4}."""
-    alpha_pattern: dict[str, float] = {}
+    alpha_pattern: dict[str, float] = Field({})
     """The same for alpha."""
     init: Literal["default", "gaussian", "pissa", "olora", "loftq", "eva", "corda"] = "default"
     """How A and B start; eva and corda look at your rows, loftq makes up for model.quantize, pissa,
@@ -69,7 +69,7 @@ class Config(Section):
     """Train the lengths of the weight's rows beside the update (DoRA)."""
     plus_ratio: float = Field(1.0, ge=1)
     """B learns so many times as fast as A (LoRA+ suggests 16, with half the usual rate)."""
-    added_tokens: list[str] = []
+    added_tokens: list[str] = Field([])
     """Texts that become tokens of their own, with trained embeddings."""
     from_: str | None = Field(None, alias="from")
     """Run or adapter folder whose adapter is trained on."""
@@ -196,7 +196,7 @@ def _require_matches(model: PreTrainedModel, targets: list[str], config: Config)
                 raise RecipeError(
                     f"adapter.{key}",
                     got=f"{pattern!r}, which no target's name ends with",
-                    expected=f"the end of a name such as {names[0]}, or a regular expression for it",
+                    expected=f"the end of a name such as {names[0]}, or a regular expression",
                 )
 
 
@@ -213,7 +213,7 @@ def _token_rows(
         )
     names = _ends(model)
     # PEFT follows a head that shares the embedding's matrix by itself.
-    return {name: ids for name in (names[:1] if model.config.tie_word_embeddings else names)}
+    return dict.fromkeys(names[:1] if model.config.tie_word_embeddings else names, ids)
 
 
 def _rates(attached: Attached, config: Config) -> dict[str, float]:

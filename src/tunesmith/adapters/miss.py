@@ -1,6 +1,7 @@
 """MiSS: one small matrix for each layer, repeated along its inputs.
 
-    y = W x + D^T sum_g x_g,   x cut into pieces x_g of rank numbers, D (rank, outputs) zero at first
+    y = W x + D^T sum_g x_g,   x cut into pieces x_g of rank numbers, D (rank, outputs) zero at
+                               the start
 
 MiSS (first named Bone), arXiv:2409.15371, eq. 3; structure, start and file format are PEFT's.
 """

@@ -1,13 +1,14 @@
 """SHiRA: a small share of the numbers of each weight is trained, scattered at random.
 
-    W' = W + S,   S zero but for rank (inputs + outputs) places drawn once; its numbers zero at first
+    W' = W + S,   S zero but for rank (inputs + outputs) places, drawn once, whose numbers begin as 0
 
-SHiRA, arXiv:2406.13175, section 3, with a random mask; structure, start and file format are PEFT's. As
+SHiRA, arXiv:2406.13175, section 3, with a random mask; structure and file format are PEFT's. As
 many numbers are trained as LoRA of that rank has, but the update is of high rank.
 """
 
 from typing import Literal
 
+import torch
 from peft import ShiraConfig
 from pydantic import Field
 from transformers import PreTrainedModel
@@ -50,6 +51,8 @@ def attach(model: PreTrainedModel, config: Config, seed: int) -> Attached:
         RecipeError: A target that matches no linear layer of the base, or numbers that PEFT
             refuses.
     """
+    # PEFT's places are in range by construction; torch warns until someone has decided.
+    torch.sparse.check_sparse_tensor_invariants.disable()
     wanted = ShiraConfig(
         r=config.rank,
         random_seed=seed,

@@ -1,9 +1,9 @@
 """VeRA: one random pair of matrices, frozen and shared by all layers; two vectors each are trained.
 
-    W' = W + diag(b) B diag(d) A,   A and B drawn once, d (rank,) 0.1 and b (outputs,) zero at first
+    W' = W + diag(b) B diag(d) A,   A and B drawn once; d (rank,) begins as 0.1, b (outputs,) as 0
 
-VeRA, arXiv:2310.11454, eq. 2; structure, start and file format are PEFT's. A and B are saved too, so
-that the adapter does not depend on a generator of random numbers.
+VeRA, arXiv:2310.11454, eq. 2; structure, start and file format are PEFT's. A and B are saved too,
+so that the adapter does not depend on a generator of random numbers.
 """
 
 from typing import Literal

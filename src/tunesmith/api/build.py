@@ -189,7 +189,12 @@ def build_material(base: Base, rows: Rows | None) -> Material:
             for i in range(min(START_ROWS, len(train)))
         ]
 
-    return Material(shown, partial(published, base.source), base.added)
+    return Material(
+        lambda text: base.tokenizer(text, add_special_tokens=False)["input_ids"],
+        shown,
+        partial(published, base.source),
+        base.added,
+    )
 
 
 def _frozen_beside_trained(recipe: Recipe, attached: Attached) -> torch.dtype:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from tunesmith.errors import RecipeError
 from tunesmith.models.base import Base
@@ -36,22 +36,21 @@ def add_tokens(base: Base, texts: Sequence[str]) -> None:
     pieces = [base.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     base.tokenizer.add_tokens(list(texts))
     ids = base.tokenizer.convert_tokens_to_ids(list(texts))
-    grow(base.model, base.tokenizer)
+    grow_to(base.model, max(ids) + 1)
     for matrix in _matrices(base.model):
         for token, parts in zip(ids, pieces, strict=True):
             matrix[token] = matrix[parts].float().mean(0)
     base.added = tuple(ids)
 
 
-def grow(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give embedding and head a row for every id of the tokenizer, if they lack any; rows of 0."""
-    highest = max(tokenizer.get_vocab().values(), default=-1)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if highest < rows:
+def grow_to(model: PreTrainedModel, num_rows: int) -> None:
+    """Give embedding and head so many rows, if they have fewer; new ones are 0."""
+    weight = model.get_input_embeddings().weight
+    rows, trained = weight.shape[0], weight.requires_grad
+    if num_rows <= rows:
         return
-    trained = model.get_input_embeddings().weight.requires_grad
     # Its own way to fill them draws from a normal distribution.
-    model.resize_token_embeddings(highest + 1, mean_resizing=False)
+    model.resize_token_embeddings(num_rows, mean_resizing=False)
     with torch.no_grad():
         for matrix in _matrices(model):
             matrix[rows:] = 0.0

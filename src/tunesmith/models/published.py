@@ -21,7 +21,7 @@ def published(source: BaseSource, layer: str) -> Tensor:
     name = f"{layer}.weight"
     for file in [] if source.gguf else weight_names(source.path):
         with safe_open(source.path / file, framework="pt") as tensors:
-            if name in tensors.keys():  # noqa: SIM118: it is no dict
+            if name in tensors.keys():  # noqa: SIM118
                 return tensors.get_tensor(name)
     raise ModelError(
         str(source.path / (source.gguf or "")),

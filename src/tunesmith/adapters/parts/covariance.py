@@ -39,9 +39,7 @@ class Parts:
 
 
 @torch.no_grad()
-def parts(
-    model: nn.Module, ranks: Mapping[str, int], rows: Sequence[Tensor]
-) -> dict[str, Parts]:
+def parts(model: nn.Module, ranks: Mapping[str, int], rows: Sequence[Tensor]) -> dict[str, Parts]:
     """The parts of each layer named in `ranks`, of so many singular values.
 
     Args:

@@ -54,7 +54,7 @@ def folder_of(path: str, key: str) -> Path:
     )
 
 
-def peft_config_in(folder: Path) -> PeftConfig:
+def config_in(folder: Path) -> PeftConfig:
     """PEFT's configuration of the adapter in a folder."""
     with quiet():
         return PeftConfig.from_pretrained(str(folder))
@@ -78,7 +78,7 @@ def go_on(saved: Saved, path: str, key: str) -> None:
         RecipeError: They are not of the same kind, rank, targets and scale; each difference named.
     """
     folder = folder_of(path, key)
-    found, tensors = files.plain(peft_config_in(folder)), tensors_in(folder)
+    found, tensors = files.plain(config_in(folder)), tensors_in(folder)
     differences = [
         f"{name}: {_short(found.get(name))} there, {_short(saved.config.get(name))} here"
         for name in sorted(saved.config.keys() | found.keys())

@@ -24,8 +24,10 @@ def write(attached: Attached, folder: Path, base_id: str) -> None:
 def keep(what: Saved, folder: Path) -> None:
     """Write what is to be saved under PEFT's file names; tensors in fixed order, on the CPU."""
     # Copies: safetensors takes no two tensors that share memory.
-    tensors = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format)
-               for n, t in sorted(what.tensors.items())}
+    tensors = {
+        n: t.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for n, t in sorted(what.tensors.items())
+    }
     save_file(tensors, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
     text = json.dumps(what.config, indent=2, sort_keys=True)
     (folder / what.config_file).write_text(f"{text}\n", encoding="utf-8")

@@ -35,7 +35,7 @@ def attach(
         from_: A run or adapter folder whose numbers are gone on with.
 
     Raises:
-        RecipeError: PEFT refuses the configuration for this base, or the earlier adapter is another.
+        RecipeError: PEFT refuses the configuration for this base; the earlier adapter is another.
     """
     torch.manual_seed(seed)
     model.requires_grad_(False)
@@ -116,7 +116,7 @@ def norm_names(model: PreTrainedModel) -> list[str]:
     """Names of the norms: modules whose own weights are all vectors."""
     found = []
     for name, module in model.named_modules():
-        own = [p for p in module.parameters(recurse=False)]
+        own = list(module.parameters(recurse=False))
         if own and all(p.ndim == 1 for p in own):
             found.append(name)
     return found

@@ -1,10 +1,10 @@
 """How LoRA's A and B start, where that is more than a draw.
 
-    pissa    B A = the r largest singular parts of W, the rest stays frozen; arXiv:2404.02948, eq. 2
-    olora    B A = the first r columns and rows of Q R = W;                   arXiv:2406.01775, eq. 5
-    corda    as pissa, of W C with C the covariance of the inputs;            arXiv:2406.05223, eq. 3
-    eva      A = the main directions of the inputs, ranks where they vary;    arXiv:2410.07170, eq. 4
-    loftq    B A = the r largest singular parts of W - Q, Q the quantised W;  arXiv:2310.08659, eq. 6
+    pissa    B A = the r largest singular parts of W, the rest stays frozen; arXiv:2404.02948
+    olora    B A = the first r columns and rows of Q R = W; arXiv:2406.01775
+    corda    as pissa, of W C with C the covariance of the inputs; arXiv:2406.05223
+    eva      A = the main directions of the inputs, more ranks where they vary; arXiv:2410.07170
+    loftq    B A = the r largest singular parts of W - Q, Q the quantised W; arXiv:2310.08659
 
 The first four are PEFT's. Of LoftQ's alternation there is one round here: with it Q is the base as
 `model.quantize` makes it anew each time, so the adapter loads over that and over nothing special.
@@ -49,7 +49,7 @@ def started(
     Raises:
         RecipeError: There is no material, or no quantised layer for `loftq`.
     """
-    config.init_lora_weights = init not in {"default", "loftq"} and init or True
+    config.init_lora_weights = (init not in {"default", "loftq"} and init) or True
     if init in FROM_ROWS:
         rows = _rows(material, init)
         with refusals("adapter.init"), resting(model):

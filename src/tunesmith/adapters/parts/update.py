@@ -21,7 +21,7 @@ from peft import LoraConfig
 from peft.utils.other import get_pattern_key
 from torch import Tensor
 
-from tunesmith.adapters.parts.earlier import peft_config_in, tensors_in
+from tunesmith.adapters.parts.earlier import config_in, tensors_in
 from tunesmith.errors import CommandError
 
 _PREFIX = "base_model.model."
@@ -75,7 +75,7 @@ def read(folder: Path) -> Update:
         ModelError: No adapter as safetensors, or a damaged one.
         CommandError: An adapter of another kind.
     """
-    config = peft_config_in(folder)
+    config = config_in(folder)
     if not isinstance(config, LoraConfig):
         kind = str(getattr(config.peft_type, "value", config.peft_type)).lower()
         raise CommandError(str(folder), got=f"an adapter of kind {kind}", expected="LoRA")
@@ -107,7 +107,9 @@ def summed(shares: Sequence[Share]) -> Update:
     alphas: dict[str, float] = {}
     layers = [share.update.layers() for share in shares]
     for name in dict.fromkeys(name for found in layers for name in found):
-        present = [(s, found[name]) for s, found in zip(shares, layers, strict=True) if name in found]
+        present = [
+            (s, found[name]) for s, found in zip(shares, layers, strict=True) if name in found
+        ]
         scale = present[0][0].update.scale(name)
         a_rI = torch.cat([a for _, (a, _) in present])
         factors = [s.weight(name) * s.update.scale(name) / scale for s, _ in present]
