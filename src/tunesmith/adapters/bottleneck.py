@@ -128,6 +128,13 @@ class Bottlenecked(nn.Module):
         """As the model."""
         return self.model(*args, **kwargs)
 
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else is asked of a model: its configuration, its device, its embedding."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
+
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
         """The base alone for the time of the block."""

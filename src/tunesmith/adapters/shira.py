@@ -1,6 +1,6 @@
 """SHiRA: a small share of the numbers of each weight is trained, scattered at random.
 
-    W' = W + S,   S zero but for rank (inputs + outputs) places, drawn once, whose numbers begin as 0
+    W' = W + S,   S zero but for rank (inputs + outputs) places, drawn once; they begin as 0
 
 SHiRA, arXiv:2406.13175, section 3, with a random mask; structure and file format are PEFT's. As
 many numbers are trained as LoRA of that rank has, but the update is of high rank.

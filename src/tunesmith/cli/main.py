@@ -10,6 +10,7 @@ from tunesmith.cli import (
     chat,
     evaluate,
     export,
+    merge,
     plan,
     preview,
     prove,
@@ -24,7 +25,21 @@ from tunesmith.cli.output import print_error
 from tunesmith.config import process
 from tunesmith.errors import TunesmithError
 
-VERBS = (train, plan, preview, resume, prove, report, chat, evaluate, export, verify, runs, schema)
+VERBS = (
+    train,
+    plan,
+    preview,
+    resume,
+    prove,
+    report,
+    chat,
+    evaluate,
+    export,
+    merge,
+    verify,
+    runs,
+    schema,
+)
 
 
 def build() -> typer.Typer:

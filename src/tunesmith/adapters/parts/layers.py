@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.adapters.base import Attached, kinds
 from tunesmith.adapters.parts import earlier, files
-from tunesmith.errors import RecipeError
+from tunesmith.errors import RecipeError, TunesmithError
 
 ADAPTER = "default"
 """PEFT's name of the adapter that is trained."""
@@ -78,17 +78,17 @@ def attached(model: PreTrainedModel, peft_model: PeftModel) -> Attached:
 
 
 @contextmanager
-def refusals(where: str) -> Iterator[None]:
-    """Turn what PEFT raises over a configuration into an error of the recipe; hush its advice."""
+def refusals(where: str, kind: type[TunesmithError] = RecipeError) -> Iterator[None]:
+    """Turn what PEFT raises over a configuration into an error of ours; hush its advice."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             yield
     except (ValueError, TypeError, KeyError, NotImplementedError, ImportError) as error:
-        if isinstance(error, RecipeError):
+        if isinstance(error, TunesmithError):
             raise
         text = " ".join(str(error).split())[:300]
-        raise RecipeError(where, got=text, expected="what PEFT can put into this base") from error
+        raise kind(where, got=text, expected="what PEFT can put into this base") from error
 
 
 def linear_names(model: PreTrainedModel) -> list[str]:
