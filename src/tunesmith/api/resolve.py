@@ -36,6 +36,7 @@ def resolve(recipe: Recipe) -> Recipe:
         recipe,
         model=_with(recipe.model, base=_local(recipe.model.base)),
         data=_data(recipe.data),
+        adapter=_adapter(recipe.adapter),
         train=_train(recipe),
         evaluate=_evaluate(recipe.evaluate),
         output=_with(recipe.output, dir=_absolute(recipe.output.dir or "runs/run")),
@@ -86,6 +87,12 @@ def _train(recipe: Recipe) -> TrainSection:
         else section.batch_rows,
         precision=precision.resolve(section.precision, device()),
     )
+
+
+def _adapter(section: Section) -> Section:
+    """With the paths of the adapters that it begins with absolute."""
+    given = {key: getattr(section, key, None) for key in ("from_", "on_top_of")}
+    return _with(section, **{key: _absolute(path) for key, path in given.items() if path})
 
 
 def _data(section: DataSection) -> DataSection:
