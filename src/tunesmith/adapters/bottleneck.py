@@ -162,15 +162,16 @@ def attach(model: PreTrainedModel, config: Config, seed: int) -> Attached:
         device = next(part.parameters()).device
         model.set_submodule(name, Bottleneck(part, config, model.config.hidden_size, device))
     inner = {f"{name}.{end}" for name in places for end in ("down", "up")}
+    writer = Bottlenecked(model, config)
     attached = Attached(
         model=model,
         trained={n: p for n, p in model.named_parameters() if n.rpartition(".")[0] in inner},
-        writer=Bottlenecked(model, config),
-        disabled=None,
+        writer=writer,
+        disabled=writer.disable_adapter,
         targeted=dict(Counter(name.rpartition(".")[2] for name in places)),
         untargeted=dict(Counter(kinds(model, lambda name, _: name not in inner))),
+        continued=config.from_ is not None,
     )
-    attached = Attached(**{**vars(attached), "disabled": attached.writer.disable_adapter})
     if config.from_:
         earlier.go_on(saved(attached), config.from_, "adapter.from")
     return attached

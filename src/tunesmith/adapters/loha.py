@@ -41,6 +41,11 @@ class Config(Section):
     from_: str | None = Field(None, alias="from")
     """Run or adapter folder whose adapter is trained on."""
 
+    @property
+    def reads_base(self) -> bool:
+        """PEFT takes the shape of the update from the weight, which a packed one does not have."""
+        return True
+
 
 def attach(model: PreTrainedModel, config: Config, seed: int) -> Attached:
     """Put an update beside each target; what is drawn is drawn from `seed`.

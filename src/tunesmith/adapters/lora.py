@@ -138,6 +138,7 @@ def attach_from(
     attached = replace(attached, rates=_rates(attached, config), writer=Writer(attached.writer))
     if config.from_:
         earlier.go_on(saved(attached), config.from_, "adapter.from")
+        return replace(attached, continued=True)
     return _moved(attached) if config.changes_base else attached
 
 
@@ -240,7 +241,7 @@ def _on_top(model: PreTrainedModel, config: Config, wanted: LoraConfig) -> Attac
         parameter.requires_grad_(f".{layers.ADAPTER}." in name)
     attached = layers.attached(model, both)
     writer = Writer(both, (Share(beneath, lambda layer: 1.0),))
-    return replace(attached, rates=_rates(attached, config), writer=writer)
+    return replace(attached, rates=_rates(attached, config), writer=writer, continued=True)
 
 
 def _moved(attached: Attached) -> Attached:

@@ -57,7 +57,7 @@ class Config(Section):
 
     name: Literal["peft"] = "peft"
     """Train what PEFT offers under `kind`, with its own keys beside."""
-    kind: str = "boft"
+    kind: str = "hra"
     """PEFT's name of it in lower case, such as boft, fourierft, hra, randlora or vblora."""
     from_: str | None = Field(None, alias="from")
     """Run or adapter folder whose adapter is trained on."""

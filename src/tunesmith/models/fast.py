@@ -5,7 +5,9 @@ answers; a module takes a fast path only if that path, given the same, answers t
 that turns its positions otherwise, or whose feed-forward layer is built otherwise, keeps its own.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
@@ -88,7 +90,7 @@ def _calls(model: PreTrainedModel) -> list[_Call]:
     ids = torch.arange(sum(LENGTHS), device=model.device)[None] % model.config.vocab_size
     positions = torch.cat([torch.arange(n, device=model.device) for n in LENGTHS])[None]
     try:
-        with resting(model), torch.no_grad(), attention.watched(model, asked):
+        with resting(model), torch.no_grad(), attention.watched(model, asked), _hushed():
             decoder(input_ids=ids, position_ids=positions, lengths=LENGTHS, use_cache=False)
     except ModelError:
         return []  # Attention that packs cannot have: batches of this model are padded.
@@ -96,6 +98,14 @@ def _calls(model: PreTrainedModel) -> list[_Call]:
         for hook in hooks:
             hook.remove()
     return found
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Some layers of PEFT never call the layer inside, and warn of hooks there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _agrees(forward: Callable, call: _Call) -> bool:

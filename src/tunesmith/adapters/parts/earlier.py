@@ -1,5 +1,6 @@
 """Adapters trained before: found by a run or folder, read, and gone on with."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from peft import PeftConfig
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tunesmith.adapters.base import Saved
+from tunesmith.adapters.base import Saved, own_format
 from tunesmith.adapters.parts import files
 from tunesmith.errors import RecipeError
 from tunesmith.models.load import quiet
@@ -26,6 +27,8 @@ _NOT_COMPARED = frozenset(
         "lora_dropout",
         "loftq_config",
         "peft_version",
+        "projection_prng_key",
+        "random_seed",
         "revision",
     }
 )
@@ -78,7 +81,7 @@ def go_on(saved: Saved, path: str, key: str) -> None:
         RecipeError: They are not of the same kind, rank, targets and scale; each difference named.
     """
     folder = folder_of(path, key)
-    found, tensors = files.plain(config_in(folder)), tensors_in(folder)
+    found, tensors = _keys_in(folder), tensors_in(folder)
     differences = [
         f"{name}: {_short(found.get(name))} there, {_short(saved.config.get(name))} here"
         for name in sorted(saved.config.keys() | found.keys())
@@ -93,6 +96,13 @@ def go_on(saved: Saved, path: str, key: str) -> None:
         )
     for name, tensor in saved.tensors.items():
         tensor.copy_(tensors[name])
+
+
+def _keys_in(folder: Path) -> dict[str, Any]:
+    """What stands in the configuration, and the defaults of what PEFT has and it has not."""
+    if own_format(folder):
+        return json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    return files.plain(config_in(folder))
 
 
 def _unlike(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[str]:

@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
@@ -45,6 +46,7 @@ def attach(
     made = attached(model, peft_model)
     if from_:
         earlier.go_on(files.saved(made), from_, "adapter.from")
+        return replace(made, continued=True)
     return made
 
 

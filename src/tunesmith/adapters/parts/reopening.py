@@ -1,6 +1,7 @@
 """A saved adapter put on its base again, whatever its format."""
 
 import json
+import warnings
 from pathlib import Path
 
 from peft import PeftModel
@@ -24,4 +25,7 @@ def reopen(model: PreTrainedModel, folder: Path) -> nn.Module:
     written = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     rows = written.get("trainable_token_indices") or {}
     grow_to(model, max((i for ids in rows.values() for i in ids), default=-1) + 1)
-    return PeftModel.from_pretrained(model, folder).eval()
+    with warnings.catch_warnings():
+        # PEFT's advice about kinds of layers; whether it is right, the certificate says.
+        warnings.simplefilter("ignore", UserWarning)
+        return PeftModel.from_pretrained(model, folder).eval()
