@@ -5,14 +5,25 @@ An adapter file holds:
     LEARNING_RATE    the usual peak rate, taken when the recipe gives none, with its source
     multiple(config) the best rate as a multiple of that of full fine-tuning; may be left out, then
                      LEARNING_RATE is taken for every base
-    TRAINS_BASE      whether the base's own weights are trained (they are then held in fp32)
+    TRAINS_BASE      whether weights of the base itself are trained (it is then loaded in fp32)
     attach(model, config, seed) -> Attached
     write(attached, folder, base_id)      the trained weights in the field's own format
     saved(attached) -> Saved              what `write` must leave on the disk, from memory
     FOLDER           name of the folder in the run that `write` fills: "adapter" or "model"
+
+It may hold besides, where it has need of them:
+    Config.changes_base     whether these keys change the base's weights, though none is trained
+    Config.reads_base       whether these keys compute with the base's weights as numbers, which a
+                            quantised base does not have
+    Config.added_tokens     texts that become tokens of the base before any row is read
+    attach_from(model, config, seed, material) -> Attached
+                            in place of `attach`, for a start that depends on rows or on weights
+    reopen(model, folder) -> nn.Module    for a folder in a format that PEFT does not know: `model`
+                            with the adapter on, called as it is, and with PEFT's `disable_adapter`
 """
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +37,9 @@ from tunesmith import adapters
 from tunesmith.config import folder
 from tunesmith.config.section import Section
 from tunesmith.models.quantize import num_parameters
+
+OWN_FORMAT = "tunesmith"
+"""Key of adapter_config.json that names the adapter file whose own format the folder has."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,23 @@ class Attached:
     def share(self) -> float:
         """Trained parameters as a share of all."""
         return self.num_trained / num_parameters(self.model)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a start may be computed from, besides the model.
+
+    Attributes:
+        ids: Turns a text into token ids, without special tokens around it.
+        rows: Gives the token ids of some training rows, (T,) int64 each; the same at every call.
+        published: Gives the weight of a linear layer, by the layer's name, as it was published.
+        added: Ids of the tokens that were added for this adapter.
+    """
+
+    ids: Callable[[str], Sequence[int]]
+    rows: Callable[[], Sequence[Tensor]] = tuple
+    published: Callable[[str], Tensor] | None = None
+    added: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +137,39 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The adapter file `name`; a RecipeError lists the choices when there is none."""
     return folder.load(adapters, name, "adapter.name")
+
+
+def own_format(folder: Path) -> str | None:
+    """The adapter file in whose own format a folder is; None for PEFT's, and for a model."""
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        return None
+    return json.loads(path.read_text(encoding="utf-8")).get(OWN_FORMAT)
+
+
+def attach(
+    config: Section, model: PreTrainedModel, seed: int, material: Material | None = None
+) -> Attached:
+    """Attach the adapter that `config` is of, with the material if its file asks for some."""
+    adapter = load(config.name)
+    if hasattr(adapter, "attach_from"):
+        return adapter.attach_from(model, config, seed, material)
+    return adapter.attach(model, config, seed)
+
+
+def changes_base(config: Section) -> bool:
+    """Whether weights of the base do not stay as published: they are then held in fp32."""
+    return load(config.name).TRAINS_BASE or getattr(config, "changes_base", False)
+
+
+def needs_plain_base(config: Section) -> bool:
+    """Whether the base cannot be quantised."""
+    return changes_base(config) or getattr(config, "reads_base", False)
+
+
+def added_tokens(config: Section) -> Sequence[str]:
+    """Texts that become tokens of the base before any row is read."""
+    return getattr(config, "added_tokens", ())
 
 
 def kinds(model: nn.Module, chosen: Callable[[str, nn.Module], bool]) -> Iterator[str]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from tunesmith.adapters.base import added_tokens
+from tunesmith.adapters.parts.reopening import reopen
 from tunesmith.api.resolve import device, weights_dtype
 from tunesmith.config.yaml_file import read_yaml
 from tunesmith.data.chat_text import program
@@ -40,14 +42,14 @@ class Speaker:
         model: The transformers model, with the adapter inside if there is one.
         tokenizer: Its tokenizer.
         stop_ids: Tokens that end an answer.
-        adapter: The PEFT model around it, if any.
+        adapter: What can be asked to disable the adapter inside, if there is one.
         system: The system message that all rows of the run had; None for a base.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     stop_ids: frozenset[int]
-    adapter: PeftModel | None = None
+    adapter: nn.Module | None = None
     system: str | None = None
 
     def opening(self) -> list[dict[str, str]]:
@@ -151,8 +153,10 @@ def _of_run(folder: RunFolder) -> Speaker:
     check_adapter(folder.adapter)
     model = recipe.model
     base = _of_base(model.base, model.revision, weights_dtype(recipe), model.quantize)
-    adapter = PeftModel.from_pretrained(base.model, folder.adapter).eval()
-    return Speaker(base.model, base.tokenizer, base.stop_ids, adapter, system)
+    adapter, tokenizer = reopen(base.model, folder.adapter), base.tokenizer
+    if added_tokens(recipe.adapter):
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder.adapter)
+    return Speaker(base.model, tokenizer, base.stop_ids, adapter, system)
 
 
 def _system(folder: RunFolder) -> str | None:

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tunesmith.adapters import base as adapters
-from tunesmith.adapters.base import Attached
-from tunesmith.api.resolve import device, weights_dtype
+from tunesmith.adapters.base import Attached, Material
+from tunesmith.api.resolve import device, frozen_dtype, weights_dtype
 from tunesmith.config.home import home
 from tunesmith.data.contract import Check, check, require
 from tunesmith.data.example import Batch
@@ -42,9 +42,12 @@ from tunesmith.errors import RecipeError
 from tunesmith.methods import base as methods
 from tunesmith.methods.base import LossSum
 from tunesmith.models import fast
+from tunesmith.models.added_tokens import add_tokens
 from tunesmith.models.base import Base
 from tunesmith.models.load import load
+from tunesmith.models.narrow import narrow_frozen
 from tunesmith.models.policy import Policy
+from tunesmith.models.published import published
 from tunesmith.models.resolve import resolve as find
 from tunesmith.recipe import Recipe
 from tunesmith.runs import room
@@ -55,6 +58,8 @@ BEST_TOKENS = 1024
 """Tokens of a forward pass beyond which a CPU gains no speed: three LoRA steps of eight Alpaca rows
 (4,640 tokens) took 9.7 s of processor time in passes of 512, 8.9 s of 1,024 and 9.2 s as a whole,
 at peaks of 1.6, 1.7 and 2.1 GiB (benchmarks/pass_tokens.py)."""
+START_ROWS = 32
+"""Rows that a start computed from rows looks at."""
 BASE_PASSES = 2
 """Times as many where the base is trained: there each pass adds to the gradient of every weight,
 about 0.3 s of processor time for the starter beside 4 s of a step."""
@@ -102,6 +107,7 @@ def build_base(recipe: Recipe) -> Base:
     _require_quantizable(recipe)
     source = find(recipe.model.base, recipe.model.revision)
     base = load(source, weights_dtype(recipe), recipe.model.quantize)
+    add_tokens(base, adapters.added_tokens(recipe.adapter))
     longest = base.model.config.max_position_embeddings
     if recipe.data.max_tokens > longest:
         raise RecipeError(
@@ -114,11 +120,13 @@ def build_base(recipe: Recipe) -> Base:
 
 
 def _require_quantizable(recipe: Recipe) -> None:
-    kind, adapter = recipe.model.quantize, recipe.adapter.name
-    if kind != "none" and adapters.load(adapter).TRAINS_BASE:
+    kind, adapter = recipe.model.quantize, recipe.adapter
+    if kind != "none" and adapters.needs_plain_base(adapter):
+        does = "changes" if adapters.changes_base(adapter) else "computes with"
+        does = "trains" if adapters.load(adapter.name).TRAINS_BASE else does
         raise RecipeError(
             "model.quantize",
-            got=f"{kind} with adapter.name: {adapter}, which trains the base's own weights",
+            got=f"{kind} with adapter.name: {adapter.name}, which {does} the base's own weights",
             expected="none",
             hint="quantised weights stay as they are; train beside them with adapter.name: lora",
         )
@@ -155,10 +163,19 @@ def build_rows(recipe: Recipe, base: Base) -> Rows:
     return Rows(renderer, train, heldout, checks)
 
 
-def build_learner(recipe: Recipe, base: Base) -> Learner:
-    """Attach the adapter and choose the compute paths."""
+def build_learner(recipe: Recipe, base: Base, rows: Rows | None = None) -> Learner:
+    """Attach the adapter and choose the compute paths.
+
+    Args:
+        recipe: Resolved.
+        base: Its base.
+        rows: What a start may look at; without them, one that does is refused.
+    """
     adapter = adapters.load(recipe.adapter.name)
-    attached = adapter.attach(base.model, recipe.adapter, recipe.train.seed)
+    material = build_material(base, rows)
+    attached = adapters.attach(recipe.adapter, base.model, recipe.train.seed, material)
+    if adapter.FOLDER == "model":
+        narrow_frozen(attached.model, _frozen_beside_trained(recipe, attached))
     if recipe.train.kernels == "fast":
         fast.lay_over(attached.model)
     if recipe.model.gradient_checkpointing:
@@ -166,6 +183,41 @@ def build_learner(recipe: Recipe, base: Base) -> Learner:
     precision = DTYPES[recipe.train.precision]
     policy = Policy(attached.model, recipe.train.kernels, precision, recipe.train.noise)
     return Learner(adapter, attached, policy)
+
+
+def build_material(base: Base, rows: Rows | None) -> Material:
+    """What the start of an adapter may be computed from."""
+
+    def shown() -> list[Tensor]:
+        train = [] if rows is None else rows.train
+        return [
+            torch.from_numpy(train[i].input_ids.astype(np.int64))
+            for i in range(min(START_ROWS, len(train)))
+        ]
+
+    return Material(
+        lambda text: base.tokenizer(text, add_special_tokens=False)["input_ids"],
+        shown,
+        partial(published, base.source),
+        base.added,
+    )
+
+
+def _frozen_beside_trained(recipe: Recipe, attached: Attached) -> torch.dtype:
+    """The type of weights that stay frozen in a base that is partly trained.
+
+    Raises:
+        RecipeError: Narrower than the products, whose type trained weights would keep.
+    """
+    dtype = frozen_dtype(recipe)
+    is_whole = len(attached.trained) == len(list(attached.model.parameters()))
+    if not is_whole and dtype.itemsize < DTYPES[recipe.train.precision].itemsize:
+        raise RecipeError(
+            "model.dtype",
+            got=f"{recipe.model.dtype} beside trained weights, with train.precision: fp32",
+            expected="model.dtype: auto, or train.precision: bf16",
+        )
+    return dtype
 
 
 def best_tokens(recipe: Recipe) -> int | None:

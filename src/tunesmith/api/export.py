@@ -3,8 +3,12 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from tunesmith.adapters.parts.scaled import write_scaled
 from tunesmith.api.resolve import weights_dtype
 from tunesmith.api.shown import shown
 from tunesmith.config.yaml_file import read_yaml
@@ -25,14 +29,25 @@ from tunesmith.runs.durable import disk_errors
 from tunesmith.runs.folder import RunFolder
 
 
-def export_run(folder: RunFolder, to: str, path: str | Path | None, stored: str | None) -> Path:
-    """Write the weights of a run for another program, compared and described.
+@dataclass(frozen=True)
+class Wish:
+    """What is to be written of a run.
 
-    Args:
-        folder: Of the run.
+    Attributes:
         to: A key of `forms.TYPES`.
         path: New or empty folder; `export-<to>` in the run folder when None.
         stored: How the weights are stored; None for the usual way of the form.
+        scale: Factor on an adapter's update.
+    """
+
+    to: str = "merged"
+    path: str | Path | None = None
+    stored: str | None = None
+    scale: float = 1.0
+
+
+def export_run(folder: RunFolder, wish: Wish) -> Path:
+    """Write the weights of a run for another program, compared and described.
 
     Returns:
         The folder, with `certificate.json` and a model card.
@@ -44,9 +59,27 @@ def export_run(folder: RunFolder, to: str, path: str | Path | None, stored: str 
         MachineError: The disk refused.
     """
     source = _artefact(folder)
-    stored = forms.check(to, stored, source.is_adapter)
-    target = Path(path) if path else folder.path / f"export-{to}"
+    stored = forms.check(wish.to, wish.stored, source.is_adapter, source.stands_alone)
+    target = Path(wish.path) if wish.path else folder.path / f"export-{wish.to}"
     require_free(target)
+    if wish.scale == 1.0:
+        return _export(folder, source, replace(wish, path=target, stored=stored))
+    with TemporaryDirectory() as temp:
+        scaled = Path(temp) / source.folder.name
+        write_scaled(source.folder, _checked(wish.scale), scaled)
+        source = replace(source, folder=scaled)
+        return _export(folder, source, replace(wish, path=target, stored=stored))
+
+
+def _checked(scale: float) -> float:
+    if not (isfinite(scale) and scale >= 0):
+        raise CommandError("--scale", got=str(scale), expected="a number from 0 on, such as 0.7")
+    return scale
+
+
+def _export(folder: RunFolder, source: Artefact, wish: Wish) -> Path:
+    """What is left of `export_run` once the artefact is what it is to be compared with."""
+    to, stored, target = wish.to, wish.stored, wish.path
     recipe = from_dict(read_yaml(folder.recipe), str(folder.recipe))
     quantized = _quantized(recipe)
     with quiet():

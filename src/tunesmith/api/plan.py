@@ -67,7 +67,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     base = build.build_base(recipe)
     rows = build.build_rows(recipe, base)
     parameters = num_parameters(base.model)
-    learner = build.build_learner(recipe, base)
+    learner = build.build_learner(recipe, base, rows)
     add_reference(recipe, base.source, rows, learner, lambda event: None)
     add_teacher(recipe, base, rows, lambda event: None)
     trial = build.build_trial(recipe, learner)

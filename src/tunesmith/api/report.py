@@ -82,7 +82,7 @@ def assemble(
         "base": {
             **session.lock["base"],
             "parameters": num_parameters(attached.model)
-            - (0 if session.learner.adapter.TRAINS_BASE else attached.num_trained),
+            - (0 if session.learner.adapter.FOLDER == "model" else attached.num_trained),
         },
         "data": _data(session),
         "contract": [

@@ -38,6 +38,7 @@ def resolve(recipe: Recipe) -> Recipe:
         recipe,
         model=_with(recipe.model, base=_local(recipe.model.base)),
         data=_data(recipe.data),
+        adapter=_adapter(recipe.adapter),
         train=_train(recipe),
         evaluate=_evaluate(recipe.evaluate),
         output=_with(recipe.output, dir=_absolute(recipe.output.dir or "runs/run")),
@@ -61,9 +62,12 @@ def source_of_rate(recipe: Recipe) -> str:
 
 
 def weights_dtype(recipe: Recipe) -> torch.dtype:
-    """The type of the base's weights in a resolved recipe: fp32 where they are trained."""
-    if adapters.load(recipe.adapter.name).TRAINS_BASE:
-        return torch.float32
+    """The type that the base is loaded in: fp32 where its weights do not stay as published."""
+    return torch.float32 if adapters.changes_base(recipe.adapter) else frozen_dtype(recipe)
+
+
+def frozen_dtype(recipe: Recipe) -> torch.dtype:
+    """The type of frozen weights in a resolved recipe."""
     chosen = recipe.model.dtype
     return DTYPES[recipe.train.precision if chosen == "auto" else chosen]
 
@@ -99,6 +103,12 @@ def _train(recipe: Recipe) -> TrainSection:
         else section.batch_rows,
         precision=precision.resolve(section.precision, device()),
     )
+
+
+def _adapter(section: Section) -> Section:
+    """With the paths of the adapters that it begins with absolute."""
+    given = {key: getattr(section, key, None) for key in ("from_", "on_top_of")}
+    return _with(section, **{key: _absolute(path) for key, path in given.items() if path})
 
 
 def _data(section: DataSection) -> DataSection:

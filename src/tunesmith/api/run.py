@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.api.answer import Messages, Speaker, open_speaker
-from tunesmith.api.export import export_run
+from tunesmith.api.export import Wish, export_run
 from tunesmith.errors import CommandError
 from tunesmith.runs.folder import RunFolder
 
@@ -70,7 +70,11 @@ class Run:
         return _answer(self.speaker, prompts, max_new_tokens)
 
     def export(
-        self, to: str = "merged", path: str | Path | None = None, stored: str | None = None
+        self,
+        to: str = "merged",
+        path: str | Path | None = None,
+        stored: str | None = None,
+        scale: float = 1.0,
     ) -> Path:
         """Write weights for another program.
 
@@ -79,6 +83,7 @@ class Run:
                 for llama.cpp; or `ollama`, that file with a Modelfile.
             path: New or empty folder; `export-<to>` in the run folder when left out.
             stored: `f32`, `f16`, `bf16` or, for GGUF, `q8_0`; left out, the usual one of the form.
+            scale: Factor on the update of an adapter: W + scale s B A for LoRA.
 
         Returns:
             The folder. It holds `certificate.json`: how far it is from the trained model.
@@ -88,7 +93,7 @@ class Run:
             ModelError: A model or tokenizer that the format cannot hold.
             RunError: The export answers otherwise; nothing is left of it.
         """
-        return export_run(self.folder, to, path, stored)
+        return export_run(self.folder, Wish(to, path, stored, scale))
 
 
 def export(
@@ -96,9 +101,10 @@ def export(
     to: str = "merged",
     path: str | Path | None = None,
     stored: str | None = None,
+    scale: float = 1.0,
 ) -> Path:
     """`Run.export` of the run in a folder."""
-    return Run.open(run).export(to, path, stored)
+    return Run.open(run).export(to, path, stored, scale)
 
 
 def generate(

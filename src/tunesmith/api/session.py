@@ -108,7 +108,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     rows = build.build_rows(recipe, base)
     _tell_contract(rows, watch)
     tasks = build_tasks(recipe, rows.renderer)
-    learner = build.build_learner(recipe, base)
+    learner = build.build_learner(recipe, base, rows)
     loader = build.build_loader(recipe, rows)
     _tell_plan(recipe, rows, learner, loader, watch)
     answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)

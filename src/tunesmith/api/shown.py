@@ -50,6 +50,11 @@ def shown(folder: RunFolder, recipe: Recipe, renderer: Renderer) -> Shown:
     return Shown(_prompts(folder, encoded, tokenizer), rows, [*whole, *TEXTS])
 
 
+def general(tokenizer: PreTrainedTokenizerBase) -> Shown:
+    """What can be asked of any model."""
+    return Shown([_ids(tokenizer, [], text) for text in PROMPTS], [], list(TEXTS))
+
+
 def _heldout(recipe: Recipe, renderer: Renderer) -> list[Encoded]:
     """The first held-out rows; none where there are none, or their file is no longer there."""
     found: list[Encoded] = []

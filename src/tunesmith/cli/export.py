@@ -20,6 +20,9 @@ def run(
     out: Annotated[
         str | None, typer.Option(help="New or empty folder; export-<to> in the run otherwise.")
     ] = None,
+    scale: Annotated[
+        float, typer.Option(help="Factor on the adapter's update: 0.7 for less, 0 for the base.")
+    ] = 1.0,
     json: Json = False,
 ) -> None:
     """Write the trained weights for transformers, PEFT, llama.cpp or Ollama, compared."""
@@ -27,7 +30,7 @@ def run(
 
     from tunesmith.api.run import Run
 
-    target = Run.open(path).export(to, out, type)
+    target = Run.open(path).export(to, out, type, scale)
     proof = json_module.loads((target / "certificate.json").read_text(encoding="utf-8"))
     if json:
         print_json({"path": str(target), "to": to, "certificate": proof})

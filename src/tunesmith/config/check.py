@@ -108,7 +108,7 @@ def _names_beside(section: type[BaseModel], location: tuple[int | str, ...]) -> 
         inner = _models_in(field.annotation) if field else []
         if inner:
             model = inner[0]
-    return sorted(model.model_fields)
+    return sorted(field.alias or name for name, field in model.model_fields.items())
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -1,7 +1,8 @@
 """A folder whose files are the choices: methods, adapters, graders, probes, row shapes.
 
 Adding a choice is adding a file; the key in the recipe is the file's name. Only names found in the
-folder are ever imported, so a recipe cannot name other code.
+folder are ever imported, so a recipe cannot name other code. What several choices share lies in a
+folder inside, which is no choice itself.
 """
 
 from importlib import import_module
@@ -12,8 +13,8 @@ from tunesmith.config.check import choose
 
 
 def names(package: ModuleType) -> list[str]:
-    """The choices in `package`: its modules, without `base` and those with a leading underscore."""
-    found = (module.name for module in iter_modules(package.__path__))
+    """The choices in `package`: its files, without `base` and those with a leading underscore."""
+    found = (module.name for module in iter_modules(package.__path__) if not module.ispkg)
     return sorted(name for name in found if name != "base" and not name.startswith("_"))
 
 

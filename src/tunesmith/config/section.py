@@ -15,4 +15,8 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         validate_default=True,
         allow_inf_nan=False,
+        # A key may be a word that Python keeps for itself, such as `from`.
+        validate_by_alias=True,
+        validate_by_name=True,
+        serialize_by_alias=True,
     )

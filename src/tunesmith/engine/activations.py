@@ -18,8 +18,10 @@ def saved_bytes(loss: Callable[[Batch], LossSum], batch: Batch) -> int:
     storages: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
+        # A sparse tensor has no storage of its own; what it is made of is small beside the rest.
+        if tensor.layout is torch.strided:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):

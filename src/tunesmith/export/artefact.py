@@ -1,12 +1,10 @@
 """The artefact of a run: the trained weights in the field's own format, with their hash."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, file_digest, sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +56,6 @@ def _write(adapter: Adapter, attached: Attached, base: Base, folder: Path) -> No
             temp.mkdir(parents=True)
             adapter.write(attached, temp, base_name(base))
             base.tokenizer.save_pretrained(temp)
-            _sort_targets(temp / "adapter_config.json")
             for path in sorted(temp.rglob("*")):
                 sync_folder(path) if path.is_dir() else sync_file(path)
             sync_folder(temp)
@@ -142,13 +139,3 @@ def require_update(saved: Saved) -> None:
             expected="an update that was trained",
             hint="raise train.learning_rate or train longer",
         )
-
-
-def _sort_targets(path: Path) -> None:
-    """PEFT writes its set of targets in the order of a hash that differs between processes."""
-    if not path.is_file():
-        return
-    written: dict[str, Any] = json.loads(path.read_text())
-    if isinstance(written.get("target_modules"), list):
-        written["target_modules"] = sorted(written["target_modules"])
-    path.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from tunesmith.adapters.base import own_format
 from tunesmith.export.certificate import Certificate
 from tunesmith.runs.report.wording import count, figure, nats, num_bytes, percent, points
 
@@ -250,6 +251,8 @@ def _use(folder: Path, subject: Subject) -> str:
     if subject.to == "gguf":
         file = next(iter(sorted(folder.glob("*.gguf")))).name
         return _fenced("sh", f"llama-cli -m {file} -cnv")
+    if subject.to == "adapter" and own_format(folder):
+        return _fenced("sh", f"tunesmith chat {subject.report['name']}  # the run folder")
     loader = "AutoPeftModelForCausalLM" if subject.to == "adapter" else "AutoModelForCausalLM"
     library = "peft" if subject.to == "adapter" else "transformers"
     first = "transformers import AutoTokenizer"

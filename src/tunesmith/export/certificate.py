@@ -12,6 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from tunesmith.export import stranger
@@ -21,6 +22,7 @@ from tunesmith.export.ollama import Parity
 from tunesmith.export.reload import TRANSFORMERS, Holding, tokenizer_of
 from tunesmith.export.tolerance import Tolerance, as_trained
 from tunesmith.models import fast
+from tunesmith.models.narrow import one_type
 from tunesmith.models.quantize import NONE, kind_of
 from tunesmith.models.resting import resting
 
@@ -105,8 +107,8 @@ def certify(model: PreTrainedModel, folder: Path, prompts: list[list[int]]) -> C
     Raises:
         RunError: The artefact does not load.
     """
-    held = Holding(model.dtype, kind_of(model))
-    with _plain(model):
+    with _plain(model) as dtype:
+        held = Holding(dtype, kind_of(model))
         asked = Asked(continued(model, prompts, NUM_TOKENS), NUM_TOKENS)
         expected = of_model(model, tokenizer_of(folder), asked)
     told = stranger.ask(folder, asked, held, model.device)
@@ -156,11 +158,12 @@ def _heldout(
 
 
 @contextmanager
-def _plain(model: PreTrainedModel) -> Iterator[None]:
-    """The model on PEFT's and transformers' own paths for the time of the block."""
+def _plain(model: PreTrainedModel) -> Iterator[torch.dtype]:
+    """The model on PEFT's and transformers' own paths for the time of the block, and its type."""
     with resting(model):
         fast.take_off(model)
         try:
-            yield
+            with one_type(model) as dtype:
+                yield dtype
         finally:
             fast.lay_over(model)

@@ -1,5 +1,6 @@
 """The forms that a trained model can be exported in, by name."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from tunesmith.adapters.base import own_format
 from tunesmith.errors import CommandError
 from tunesmith.export import gguf_writer, ollama
 from tunesmith.export.gguf_names import family_of
@@ -52,19 +54,39 @@ class Artefact:
         """Whether it is an adapter, and not a whole model."""
         return (self.folder / "adapter_config.json").is_file()
 
+    @property
+    def stands_alone(self) -> bool:
+        """Whether it is an adapter that is no change of weights, so that nothing can be merged."""
+        if not self.is_adapter:
+            return False
+        config = json.loads((self.folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return bool(own_format(self.folder)) or "num_virtual_tokens" in config
+
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The tokenizer of training, as its file says."""
         return PreTrainedTokenizerFast.from_pretrained(self.folder)
 
 
-def check(to: str, stored: str | None, is_adapter: bool) -> str:
+def check(to: str, stored: str | None, is_adapter: bool, stands_alone: bool = False) -> str:
     """How the weights will be stored.
+
+    Args:
+        to: The form's name.
+        stored: How the user wants them stored; None for the usual way.
+        is_adapter: Whether the artefact is an adapter.
+        stands_alone: Whether that adapter is no change of weights.
 
     Raises:
         CommandError: There is no such form, or not of this artefact, or not stored like this.
     """
     if to not in TYPES:
         raise CommandError("--to", got=repr(to), expected=", ".join(TYPES))
+    if to != "adapter" and stands_alone:
+        raise CommandError(
+            "--to",
+            got=f"{to}, of an adapter that is no change of the base's weights",
+            expected="adapter: it cannot be merged",
+        )
     if to == "adapter" and not is_adapter:
         raise CommandError(
             "--to", got="adapter", expected="merged, gguf or ollama, for a full fine-tuning"

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from tunesmith.adapters.parts.reopening import reopen
 from tunesmith.export import gguf_reader
 from tunesmith.export.asked import Asked, Reply, of_model
 from tunesmith.models.quantize import NONE, quantize
@@ -35,13 +36,13 @@ class Holding:
     quantize: str = NONE
 
 
-def load_artefact(folder: Path, held: Holding) -> PreTrainedModel | PeftModel:
+def load_artefact(folder: Path, held: Holding) -> nn.Module:
     """The model of an adapter folder (with the base it names) or of a whole model's folder."""
     adapter = folder / "adapter_config.json"
     base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else None
     model = AutoModelForCausalLM.from_pretrained(base or folder, dtype=held.dtype)
     quantize(model.requires_grad_(False), held.quantize)
-    return PeftModel.from_pretrained(model, folder).eval() if base else model.eval()
+    return reopen(model, folder) if base else model.eval()
 
 
 def tokenizer_of(folder: Path) -> Callable[[str], list[int]]:

@@ -5,13 +5,18 @@ trained beside: the quantised one, made wide again. The adapter has learnt to ma
 errors, and would add the opposite of errors that are not there to the weights as published.
 """
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
 from transformers import PreTrainedModel
 
+from tunesmith.errors import CommandError
 from tunesmith.export.asked import Asked, Reply, continued, of_model
 from tunesmith.export.reload import Holding, load_artefact, tokenizer_of
 from tunesmith.models.quantize import dequantize
@@ -47,7 +52,7 @@ class Trained:
             was not.
     """
 
-    model: PreTrainedModel | PeftModel
+    model: nn.Module
     asked: Asked
     reply: Reply
     quantized_reply: Reply | None
@@ -55,11 +60,36 @@ class Trained:
     def merged(self) -> PreTrainedModel:
         """The model as one set of weights; `model` is changed by it and must not be asked again."""
         if isinstance(self.model, PeftModel):
-            self.model = self.model.merge_and_unload()
+            untie_adapted(self.model)
+            try:
+                with warnings.catch_warnings():
+                    # PEFT says that it noticed what `untie_adapted` did.
+                    warnings.simplefilter("ignore", UserWarning)
+                    self.model = self.model.merge_and_unload()
+            except (NotImplementedError, AttributeError, TypeError) as error:
+                raise CommandError(
+                    "--to",
+                    got=f"an adapter that PEFT cannot merge ({error})",
+                    expected="--to adapter",
+                ) from error
         return self.model
 
 
-def load_trained(folder: Path, quantized: Holding | None) -> PreTrainedModel | PeftModel:
+def untie_adapted(model: PeftModel) -> None:
+    """Give a head a matrix of its own where only it, or only the embedding, will be changed.
+
+    PEFT adds an update to the weight in place, and a shared matrix would get it at both ends.
+    """
+    inner = model.get_base_model()
+    ends = [inner.get_input_embeddings(), inner.get_output_embeddings()]
+    adapted = [isinstance(end, LoraLayer) for end in ends]
+    weights = [end.get_base_layer() if isinstance(end, BaseTunerLayer) else end for end in ends]
+    if any(adapted) and weights[0].weight is weights[1].weight:
+        weights[1].weight = nn.Parameter(weights[1].weight.detach().clone(), requires_grad=False)
+        inner.config.tie_word_embeddings = False
+
+
+def load_trained(folder: Path, quantized: Holding | None) -> nn.Module:
     """The artefact of a run, over its base as it was held in training.
 
     Args:
@@ -69,9 +99,7 @@ def load_trained(folder: Path, quantized: Holding | None) -> PreTrainedModel | P
     return load_artefact(folder, quantized or Holding(torch.float32))
 
 
-def ask_trained(
-    model: PreTrainedModel | PeftModel, folder: Path, shown: Shown, quantized: Holding | None
-) -> Trained:
+def ask_trained(model: nn.Module, folder: Path, shown: Shown, quantized: Holding | None) -> Trained:
     """Ask the model of `load_trained`, called with the same arguments, what every export is asked.
 
     A quantised base is asked first as it is, and then, made wide again, once more.

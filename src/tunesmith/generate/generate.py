@@ -9,6 +9,7 @@ from tunesmith.generate.detect import open_session
 from tunesmith.generate.loop import Asked, Row, answer
 from tunesmith.generate.modes import check_prompts, max_tokens
 from tunesmith.generate.options import GenerateOptions
+from tunesmith.models.narrow import computing
 from tunesmith.models.resting import resting
 
 
@@ -37,7 +38,7 @@ def generate(
     """
     asked = ask(model, prompts, options)
     if asked:
-        with resting(model):
+        with resting(model), computing(model):
             answer(open_session(model, asked, options), longest_first(asked), _best, options)
     return [cut(row, options) for one in asked for row in one.rows]
 

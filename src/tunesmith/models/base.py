@@ -38,9 +38,11 @@ class Base:
         tokenizer: With the tokens and the chat template that the base was published with.
         stop_ids: Tokens that end an answer: those of the tokenizer and of the generation config.
             Empty when neither names one.
+        added: Ids of tokens that it was not published with.
     """
 
     source: BaseSource
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     stop_ids: frozenset[int]
+    added: tuple[int, ...] = ()

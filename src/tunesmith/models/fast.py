@@ -5,7 +5,9 @@ answers; a module takes a fast path only if that path, given the same, answers t
 that turns its positions otherwise, or whose feed-forward layer is built otherwise, keeps its own.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tunesmith.errors import ModelError
-from tunesmith.models import attention, blocks, linear
+from tunesmith.models import attention, blocks, linear, narrow
 from tunesmith.models.attention import Sight
 from tunesmith.models.resting import resting
 
@@ -33,6 +35,11 @@ def lay_over(model: PreTrainedModel) -> dict[str, int]:
     Returns:
         How many modules of each kind: `attention`, `feed-forward`, `norm`, `lora`.
     """
+    with narrow.computing(model):
+        return _lay_over(model)
+
+
+def _lay_over(model: PreTrainedModel) -> dict[str, int]:
     take_off(model)
     laid = {"attention": 0, "feed-forward": 0, "norm": 0, "lora": 0}
     for call in _calls(model):
@@ -83,7 +90,7 @@ def _calls(model: PreTrainedModel) -> list[_Call]:
     ids = torch.arange(sum(LENGTHS), device=model.device)[None] % model.config.vocab_size
     positions = torch.cat([torch.arange(n, device=model.device) for n in LENGTHS])[None]
     try:
-        with resting(model), torch.no_grad(), attention.watched(model, asked):
+        with resting(model), torch.no_grad(), attention.watched(model, asked), _hushed():
             decoder(input_ids=ids, position_ids=positions, lengths=LENGTHS, use_cache=False)
     except ModelError:
         return []  # Attention that packs cannot have: batches of this model are padded.
@@ -91,6 +98,14 @@ def _calls(model: PreTrainedModel) -> list[_Call]:
         for hook in hooks:
             hook.remove()
     return found
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Some layers of PEFT never call the layer inside, and warn of hooks there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _agrees(forward: Callable, call: _Call) -> bool:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.models import attention, head
+from tunesmith.models import attention, head, narrow
 from tunesmith.models.batch import Batch
 from tunesmith.models.noise import disturbed
 from tunesmith.models.shared_prefix import require_no_dropout, unshared
@@ -42,7 +42,9 @@ class Policy:
         self.kernels = kernels
         self.precision = precision
         self.noise = noise
-        self.plain_head = _head_is_plain(model)
+        self._mixed = narrow.narrowest(model) is not None
+        with narrow.computing(model):
+            self.plain_head = _head_is_plain(model)
 
     @property
     def fast_head(self) -> bool:
@@ -204,7 +206,9 @@ class Policy:
     @property
     def _wider(self) -> bool:
         """Whether weights are wider than the precision: trained ones are fp32."""
-        return self.precision is not torch.float32 and self.head.dtype is not self.precision
+        if self.precision is torch.float32:
+            return False
+        return self._mixed or self.head.dtype is not self.precision
 
     def _autocast(self) -> Any:
         if not self._wider:

@@ -1,7 +1,8 @@
 """How to use what a run left: commands and a few lines of Python."""
 
 from dataclasses import dataclass
-from json import dumps
+from json import dumps, loads
+from pathlib import Path
 
 from tunesmith.runs.report.material import Material
 from tunesmith.runs.report.verdict import command
@@ -42,12 +43,21 @@ WHOLE_MODELS = frozenset({"full", "freeze"})
 """Adapters whose artefact is a whole model, not a PEFT adapter."""
 
 
+def _is_ours(folder: Path) -> bool:
+    """Whether an adapter is in a format of Tunesmith's own, which no other program opens."""
+    path = folder / "adapter_config.json"
+    return path.is_file() and "tunesmith" in loads(path.read_text(encoding="utf-8"))
+
+
 def uses(material: Material) -> list[Use]:
     """What can be done with the run, most usual first; nothing when it has no artefact."""
     artefact = material.report.get("artefact")
     if not artefact:
         return []
     path = dumps(str(material.path / artefact["path"]), ensure_ascii=False)
+    place = material.path / artefact["path"]
+    if _is_ours(place):
+        return [Use("Talk to it", command("chat", material))]
     whole = (material.report.get("adapter") or {}).get("name") in WHOLE_MODELS
     return [
         Use("Talk to it", command("chat", material)),

@@ -1,0 +1,66 @@
+"""LoKr: the update is a Kronecker product, one factor of it low-rank.
+
+    W' = W + (alpha / rank) C (x) (B A),   C small and whole, B A of the rest of the shape
+
+KronA, arXiv:2212.10650, eq. 3, as used in arXiv:2309.14859, section 3; structure, start and file
+format are PEFT's.
+"""
+
+from typing import Literal
+
+from peft import LoKrConfig
+from pydantic import Field
+from transformers import PreTrainedModel
+
+from tunesmith.adapters.base import Attached
+from tunesmith.adapters.parts import layers
+from tunesmith.adapters.parts.files import saved, write
+from tunesmith.config.section import Section
+
+__all__ = ["Config", "attach", "saved", "write"]
+
+LEARNING_RATE = 1e-3
+"""MEASURE"""
+TRAINS_BASE = False
+FOLDER = "adapter"
+
+
+class Config(Section):
+    """Keys of `adapter` with `name: lokr`."""
+
+    name: Literal["lokr"] = "lokr"
+    """Train Kronecker products with a low-rank factor."""
+    rank: int = Field(16, ge=1)
+    """Rank of each factor."""
+    alpha: int | None = Field(None, ge=1)
+    """Updates are scaled by alpha / rank; left out, alpha is the rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Probability of dropping a row of the update while training."""
+    factor: int = Field(-1, ge=-1)
+    """Largest size of the small factor; -1 makes both factors as equal as they can be."""
+    targets: Literal["auto"] | list[str] = "auto"
+    """auto: every linear layer of the blocks; or last name parts, such as [q_proj, v_proj]."""
+    from_: str | None = Field(None, alias="from")
+    """Run or adapter folder whose adapter is trained on."""
+
+    @property
+    def reads_base(self) -> bool:
+        """PEFT takes the shape of the update from the weight, which a packed one does not have."""
+        return True
+
+
+def attach(model: PreTrainedModel, config: Config, seed: int) -> Attached:
+    """Put an update beside each target; what is drawn is drawn from `seed`.
+
+    Raises:
+        RecipeError: A target that matches no linear layer of the base, or numbers that PEFT
+            refuses.
+    """
+    wanted = LoKrConfig(
+        r=config.rank,
+        alpha=config.rank if config.alpha is None else config.alpha,
+        rank_dropout=config.dropout,
+        decompose_factor=config.factor,
+        target_modules=layers.chosen(model, config.targets),
+    )
+    return layers.attach(model, wanted, seed, config.from_)

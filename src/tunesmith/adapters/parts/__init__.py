@@ -1,0 +1,1 @@
+"""What several adapters share; no choices of the recipe themselves."""

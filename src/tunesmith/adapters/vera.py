@@ -1,0 +1,57 @@
+"""VeRA: one random pair of matrices, frozen and shared by all layers; two vectors each are trained.
+
+    W' = W + diag(b) B diag(d) A,   A and B drawn once; d (rank,) begins as 0.1, b (outputs,) as 0
+
+VeRA, arXiv:2310.11454, eq. 2; structure, start and file format are PEFT's. A and B are saved too,
+so that the adapter does not depend on a generator of random numbers.
+"""
+
+from typing import Literal
+
+from peft import VeraConfig
+from pydantic import Field
+from transformers import PreTrainedModel
+
+from tunesmith.adapters.base import Attached
+from tunesmith.adapters.parts import layers
+from tunesmith.adapters.parts.files import saved, write
+from tunesmith.config.section import Section
+
+__all__ = ["Config", "attach", "saved", "write"]
+
+LEARNING_RATE = 4e-3
+"""The rate of the paper for instruction tuning, ten times that of its LoRA (arXiv:2310.11454,
+appendix A)."""
+TRAINS_BASE = False
+FOLDER = "adapter"
+
+
+class Config(Section):
+    """Keys of `adapter` with `name: vera`."""
+
+    name: Literal["vera"] = "vera"
+    """Train two vectors for each layer beside a shared random pair of matrices."""
+    rank: int = Field(256, ge=1)
+    """Rank of the shared pair; it costs no trained matrices, so it is high."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Probability of dropping an input of the update while training."""
+    targets: Literal["auto"] | list[str] = "auto"
+    """auto: every linear layer of the blocks; or last name parts, such as [q_proj, v_proj]."""
+    from_: str | None = Field(None, alias="from")
+    """Run or adapter folder whose adapter is trained on."""
+
+
+def attach(model: PreTrainedModel, config: Config, seed: int) -> Attached:
+    """Put the vectors beside each target; the shared pair is drawn from `seed`.
+
+    Raises:
+        RecipeError: A target that matches no linear layer of the base, or numbers that PEFT
+            refuses.
+    """
+    wanted = VeraConfig(
+        r=config.rank,
+        vera_dropout=config.dropout,
+        target_modules=layers.chosen(model, config.targets),
+        projection_prng_key=seed,
+    )
+    return layers.attach(model, wanted, seed, config.from_)
