@@ -77,19 +77,26 @@ class Cache:
         longest: Most tokens that any row may come to, if that is known. Room for it is made at
             once unless it is more than twice what the first rows need: growing costs a copy, but
             answers seldom use all that they may.
+        given: (L, 2, G, T, D) keys and values of each layer that all rows begin with, if any do.
     """
 
-    def __init__(self, places: int, longest: int | None = None) -> None:
+    def __init__(
+        self, places: int, longest: int | None = None, given: Tensor | None = None
+    ) -> None:
         self.places = places
         self.lengths: list[int] = []
         self.capacity = 0
         self._longest = longest
+        self._given = given
         self._layers: dict[int, LayerCache] = {}
 
     def layer(self, index: int, key_GTD: Tensor, value_GTD: Tensor) -> LayerCache:
         """The places of layer `index`, made for such keys and values when it is seen first."""
         if index not in self._layers:
-            self._layers[index] = LayerCache(self.places, key_GTD, value_GTD)
+            made = self._layers[index] = LayerCache(self.places, key_GTD, value_GTD)
+            if self._given is not None:
+                key, value = self._given[index]
+                made.prefix = (key.to(key_GTD.dtype), value.to(value_GTD.dtype))
         layer = self._layers[index]
         layer.reserve(self.capacity)
         return layer

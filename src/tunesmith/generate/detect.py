@@ -13,6 +13,8 @@ from tunesmith.generate.loop import Asked
 from tunesmith.generate.options import GenerateOptions
 from tunesmith.generate.padded import PaddedSession
 from tunesmith.generate.session import Prompt, Session
+from tunesmith.models import soft
+from tunesmith.models.soft_wrapper import installed
 
 KINDS = frozenset(("full_attention", "sliding_attention"))
 """Layers whose whole state is keys and values that the attention function is given."""
@@ -43,12 +45,13 @@ def open_session(
         asked: What will be answered; at least one.
         options: Rows at a time, and what pads.
     """
+    model = installed(model)
     max_rows = min(options.batch_rows, sum(len(one.rows) for one in asked))
     per_token = _bytes_per_token(model)
     if per_token is None:
         return PaddedSession(model, max_rows, options.pad_id)
     # The last token of an answer is never read.
-    longest = max(len(one.ids) + one.rows[0].room - 1 for one in asked)
+    longest = max(len(one.ids) + one.rows[0].room - 1 for one in asked) + soft.num_ahead(model)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     most = max(LEAST_BYTES, weights) // (per_token * longest)
     # Rows of one prompt begin together, so there is a place for each of them in any case.
@@ -75,7 +78,8 @@ def fits(model: PreTrainedModel) -> bool:
 def _bytes_per_token(model: PreTrainedModel) -> int | None:
     """What a token of a row takes in the cache of a `Session`; None where that does not fit."""
     if model not in _found:
-        _found[model] = _tried(model)
+        with soft.off(model):
+            _found[model] = _tried(model)
     return _found[model]
 
 

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel
 
 from tunesmith.errors import DataError
+from tunesmith.models.soft import num_ahead
 
 
 def max_tokens(model: PreTrainedModel) -> int | None:
     """Most tokens, prompt and answer together, that `model` has positions for; None without end."""
     # Models with relative positions have no such key.
-    return getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    config = model.config.get_text_config(decoder=True)
+    longest = getattr(config, "max_position_embeddings", None)
+    return None if longest is None else longest - num_ahead(model)
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], longest: int | None) -> None:

@@ -1,7 +1,8 @@
 """Rows side by side with padding: for models whose attention goes its own way.
 
 Works for whatever transformers' own cache works for, linear attention and soft-capped logits
-included. Rows can only join when none is under way.
+included. Rows can only join when none is under way. A soft prompt stands behind the padding, right
+before the row; given keys stand in the cache before everything.
 
 Legend: B rows under way, T tokens seen so far with padding, V vocabulary.
 """
@@ -13,6 +14,9 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from tunesmith.generate.session import Prompt
+from tunesmith.models import soft as soft_prompt
+from tunesmith.models.soft_keys import SoftKeys
+from tunesmith.models.soft_tokens import SoftTokens
 
 
 class PaddedSession:
@@ -24,9 +28,9 @@ class PaddedSession:
         pad_id: Fills the left of the shorter ones; masked.
     """
 
-    prompt_tokens = None
-
     def __init__(self, model: PreTrainedModel, max_rows: int, pad_id: int) -> None:
+        # 0 lets one prompt join at a time, and then nothing is padded.
+        self.prompt_tokens = 0 if _must_not_pad(model) else None
         self._model = model
         self._max_rows = max_rows
         self._pad_id = pad_id
@@ -48,9 +52,9 @@ class PaddedSession:
         else:
             self._read(tokens)
         # An index instead of 1: for a strided slice torch copies the whole head once per row.
-        last = torch.tensor([self._ids_BT.shape[1] - 1], device=self._model.device)
+        last = torch.tensor([self._num_columns - 1], device=self._model.device)
         out = self._model(
-            input_ids=self._ids_BT,
+            **self._inputs,
             attention_mask=self._mask_BT,
             position_ids=self._positions_BT,
             past_key_values=self._cache,
@@ -72,20 +76,54 @@ class PaddedSession:
 
     def _begin(self, prompts: Sequence[Prompt]) -> None:
         ids = [prompt.ids for prompt in prompts for _ in range(prompt.copies)]
-        width, device = max(map(len, ids)), self._model.device
-        padding = [width - len(prompt) for prompt in ids]
-        rows = [[self._pad_id] * pad + list(row) for pad, row in zip(padding, ids, strict=True)]
-        self._num_rows = len(rows)
-        self._cache = DynamicCache(config=self._model.config)
-        self._ids_BT = torch.tensor(rows, device=device)
+        device, soft = self._model.device, soft_prompt.of(self._model)
+        inside = soft.num_tokens if isinstance(soft, SoftTokens) else 0
+        width = max(map(len, ids)) + inside
+        padding = [width - inside - len(row) for row in ids]
+        rows = [
+            [self._pad_id] * (pad + inside) + list(row)
+            for pad, row in zip(padding, ids, strict=True)
+        ]
+        self._num_rows, self._num_columns = len(rows), width
+        ids_BT = torch.tensor(rows, device=device)
         padding_B1 = torch.tensor(padding, device=device)[:, None]
         columns_T = torch.arange(width, device=device)
         # Without any padding the mask says nothing, and attention is faster without it.
         self._mask_BT = (columns_T >= padding_B1).long() if any(padding) else None
         self._positions_BT = (columns_T - padding_B1).clamp_(min=0)
+        self._cache, self._inputs = DynamicCache(config=self._model.config), {"input_ids": ids_BT}
+        if isinstance(soft, SoftTokens):
+            self._inputs = {"inputs_embeds": self._embedded(soft, ids_BT, padding_B1)}
+        elif isinstance(soft, SoftKeys):
+            self._begin_behind(soft)
+
+    def _embedded(self, soft: SoftTokens, ids_BT: Tensor, padding_B1: Tensor) -> Tensor:
+        """(B, T, D): virtual tokens between the padding and the row, which left room for them."""
+        embedded_BTD = self._model.get_input_embeddings()(ids_BT)
+        line_B1 = torch.arange(len(ids_BT), device=ids_BT.device)[:, None]
+        column_BP = padding_B1 + torch.arange(soft.num_tokens, device=ids_BT.device)
+        embedded_BTD[line_B1, column_BP] = soft.embeddings(embedded_BTD.dtype)
+        return embedded_BTD
+
+    def _begin_behind(self, soft: SoftKeys) -> None:
+        """Let all columns come behind those of given keys."""
+        self._cache = soft.cache(self._num_rows, self._model.dtype)
+        self._positions_BT += soft.num_tokens
+        if self._mask_BT is not None:
+            ones_BP = self._mask_BT.new_ones(self._num_rows, soft.num_tokens)
+            self._mask_BT = torch.cat([ones_BP, self._mask_BT], 1)
 
     def _read(self, tokens: Sequence[int]) -> None:
-        self._ids_BT = torch.tensor(tokens, device=self._model.device)[:, None]
+        self._num_columns = 1
+        self._inputs = {"input_ids": torch.tensor(tokens, device=self._model.device)[:, None]}
         self._positions_BT = self._positions_BT[:, -1:] + 1
         if self._mask_BT is not None:
-            self._mask_BT = torch.cat([self._mask_BT, torch.ones_like(self._ids_BT)], dim=1)
+            ones_B1 = self._mask_BT.new_ones(len(tokens), 1)
+            self._mask_BT = torch.cat([self._mask_BT, ones_B1], dim=1)
+
+
+def _must_not_pad(model: PreTrainedModel) -> bool:
+    """Whether padding would lie between given keys and a window that counts columns."""
+    kinds = getattr(model.config.get_text_config(decoder=True), "layer_types", None) or ()
+    slides = any("sliding" in kind for kind in kinds)
+    return slides and isinstance(soft_prompt.of(model), SoftKeys)

@@ -20,6 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from tunesmith.errors import ModelError
 from tunesmith.models import ways
 from tunesmith.models.block_attention import attend
+from tunesmith.models.given import Given
 from tunesmith.models.segments import Segment, segments
 from tunesmith.models.ways import Place
 
@@ -38,6 +39,7 @@ def packed_attention(
     *,
     lengths: tuple[int, ...] | None = None,
     prefixes: tuple[int | None, ...] | None = None,
+    given: Given | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -54,6 +56,7 @@ def packed_attention(
         lengths: Tokens of each segment; they add up to T.
         prefixes: The number of the segment that each continues; None for those that begin an
             example, and altogether if all do.
+        given: Keys and values that lie before each example; None for none.
         scaling: Factor on q k^T; None is 1/sqrt(D).
         dropout: Probability of dropping an attention weight.
         sliding_window: How many tokens back a token sees, itself included; None sees all.
@@ -79,14 +82,19 @@ def packed_attention(
             hint="set data.packing: false",
         )
     query, key = query.to(value.dtype), key.to(value.dtype)
+    if given is not None:
+        query, key, value = given.among(module.layer_idx, query, key, value, dim=2)
+        lengths = given.lengths
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     parts = segments(lengths, prefixes)
     if query.device.type == "cpu" and dropout == 0.0:
-        return _by_blocks(query, key, value, parts, scale, sliding_window), None
-    q_THD, k_TGD, v_TGD = (x[0].transpose(0, 1) for x in (query, key, value))
-    here = Place(value.device, value.dtype, value.shape[-1])
-    attend_here = ways.choose(here, dropout, shared=prefixes is not None)
-    return attend_here(q_THD, k_TGD, v_TGD, parts, scale, sliding_window)[None], None
+        seen_1THD = _by_blocks(query, key, value, parts, scale, sliding_window)
+    else:
+        q_THD, k_TGD, v_TGD = (x[0].transpose(0, 1) for x in (query, key, value))
+        here = Place(value.device, value.dtype, value.shape[-1])
+        attend_here = ways.choose(here, dropout, shared=prefixes is not None)
+        seen_1THD = attend_here(q_THD, k_TGD, v_TGD, parts, scale, sliding_window)[None]
+    return (seen_1THD if given is None else given.own(seen_1THD, dim=1)), None
 
 
 def _by_blocks(

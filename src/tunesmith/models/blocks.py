@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tunesmith.models import linear, ways
 from tunesmith.models.attention import Sight
 from tunesmith.models.block_attention import attend
+from tunesmith.models.given import Given
 from tunesmith.models.kernels.gate import activate, gated
 from tunesmith.models.kernels.norm import rms_norm
 from tunesmith.models.kernels.rotary import rotary_split, turned
@@ -62,7 +63,9 @@ def self_attention(module: nn.Module, sight: Sight | None) -> Forward | None:
             )
         dtype = _dtype(hidden_states)
         tables = tuple(table[0].float().contiguous() for table in position_embeddings)
-        pack = _Pack(segments(lengths, kwargs.get("prefixes")), tables, sight)
+        given = kwargs.get("given")
+        laid = segments(lengths if given is None else given.lengths, kwargs.get("prefixes"))
+        pack = _Pack(laid, tables, sight, given)
         return out(seen(self, qkv(hidden_states[0], dtype), pack), dtype)[None], None
 
     return forward
@@ -86,11 +89,13 @@ class _Pack:
         parts: Its segments.
         tables: Cosines and sines of the positions, (T, D) float32 each.
         sight: How the module attends.
+        given: Keys and values before each example, which the segments count; None for none.
     """
 
     parts: tuple[Segment, ...]
     tables: tuple[Tensor, Tensor]
     sight: Sight
+    given: Given | None = None
 
     @property
     def shared(self) -> bool:
@@ -102,9 +107,13 @@ def _seen(module: nn.Module, qkv_TC: Tensor, pack: _Pack) -> Tensor:
     """(T, H D): what each token gets to see; heads stay where the projection put them."""
     q_THD, k_TGD, v_TGD = _heads(module, qkv_TC)
     q_THD, k_TGD = turned(q_THD, k_TGD, *pack.tables)
+    if pack.given is not None:
+        q_THD, k_TGD, v_TGD = pack.given.among(module.layer_idx, q_THD, k_TGD, v_TGD, dim=0)
     here = Place(qkv_TC.device, qkv_TC.dtype, module.head_dim)
     attend_here = ways.choose(here, shared=pack.shared)
     seen_THD = attend_here(q_THD, k_TGD, v_TGD, pack.parts, pack.sight.scale, pack.sight.window)
+    if pack.given is not None:
+        seen_THD = pack.given.own(seen_THD, dim=0)
     return seen_THD.reshape(len(qkv_TC), -1)
 
 
@@ -115,7 +124,11 @@ def _seen_on_cpu(module: nn.Module, qkv_TC: Tensor, pack: _Pack) -> Tensor:
         parts = [part.reshape(len(qkv_TC), -1) for part in _heads(module, qkv_TC)]
         qkv_TC = torch.cat(parts, 1)
     q_GTRD, k_GTD, v_GTD = rotary_split(qkv_TC, *pack.tables, heads, groups)
-    return attend(q_GTRD, k_GTD, v_GTD, pack.parts, pack.sight.scale, pack.sight.window)
+    how = (pack.parts, pack.sight.scale, pack.sight.window)
+    if pack.given is None:
+        return attend(q_GTRD, k_GTD, v_GTD, *how)
+    q_GTRD, k_GTD, v_GTD = pack.given.among(module.layer_idx, q_GTRD, k_GTD, v_GTD, dim=1)
+    return pack.given.own(attend(q_GTRD, k_GTD, v_GTD, *how), dim=0)
 
 
 def _heads(module: nn.Module, qkv_TC: Tensor) -> tuple[Tensor, Tensor, Tensor]:

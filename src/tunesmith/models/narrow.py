@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.models.soft import Soft
+
 
 def narrow_frozen(model: nn.Module, dtype: torch.dtype) -> None:
     """Round every floating-point parameter that is not trained to `dtype`, in place."""
@@ -24,7 +26,7 @@ def narrowest(model: nn.Module) -> torch.dtype | None:
     """The narrower type of a model whose own weights have two; None where they have one.
 
     What an adapter puts around a layer, which it then calls `base_layer`, is no weight of the
-    model's own: adapters know how to join their numbers to those of the layer.
+    model's own, nor is a soft prompt: they know how to join their numbers to those of the model.
     """
     types = {p.dtype for p in _own(model) if p.is_floating_point()}
     return min(types, key=lambda dtype: dtype.itemsize) if len(types) > 1 else None
@@ -58,6 +60,8 @@ def one_type(model: nn.Module) -> Iterator[torch.dtype]:
 
 
 def _own(module: nn.Module) -> Iterator[nn.Parameter]:
+    if isinstance(module, Soft):
+        return
     if isinstance(getattr(module, "base_layer", None), nn.Module):
         yield from _own(module.base_layer)
         return

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.models import attention, head, narrow
+from tunesmith.models import attention, head, narrow, soft
 from tunesmith.models.batch import Batch
 from tunesmith.models.noise import disturbed
 from tunesmith.models.shared_prefix import require_no_dropout, unshared
+from tunesmith.models.soft import Laid
 
 
 class Policy:
@@ -43,7 +44,7 @@ class Policy:
         self.precision = precision
         self.noise = noise
         self._mixed = narrow.narrowest(model) is not None
-        with narrow.computing(model):
+        with soft.off(model), narrow.computing(model):
             self.plain_head = _head_is_plain(model)
 
     @property
@@ -146,17 +147,26 @@ class Policy:
 
     def _hidden(self, batch: Batch) -> Tensor:
         """(N, D) final hidden states from which the trained tokens are predicted."""
-        batch = self._shared_or_not(batch)
-        out = self._forward(self.model.get_decoder(), batch)
-        return out.last_hidden_state.flatten(0, 1).index_select(0, batch.places)
+        laid = self._laid(batch)
+        out = self._forward(self.model.get_decoder(), laid)
+        return out.last_hidden_state.flatten(0, 1).index_select(0, laid.batch.places)
 
     def _logits(self, batch: Batch) -> Tensor:
         """(N, V)."""
+        laid = self._laid(batch)
+        out = self._forward(self.model, laid)
+        return out.logits.flatten(0, 1).index_select(0, laid.batch.places)
+
+    def _laid(self, batch: Batch) -> Laid:
+        """The batch as it is computed, with the virtual tokens that the model reads before each."""
         batch = self._shared_or_not(batch)
-        return self._forward(self.model, batch).logits.flatten(0, 1).index_select(0, batch.places)
+        prompt = soft.of(self.model)
+        if prompt is None:
+            return Laid(batch, batch)
+        return prompt.lay(batch, self.model, packs=self.kernels == "fast")
 
     def _shared_or_not(self, batch: Batch) -> Batch:
-        """The batch as it is computed: transformers knows nothing of shared prefixes."""
+        """Transformers knows nothing of shared prefixes."""
         if batch.prefixes is None:
             return batch
         if self.kernels == "reference" or self._noisy:
@@ -164,39 +174,31 @@ class Policy:
         require_no_dropout(self.model)
         return batch
 
-    def _forward(self, module: nn.Module, batch: Batch) -> Any:
-        tokens = self._tokens(batch)
+    def _forward(self, module: nn.Module, laid: Laid) -> Any:
+        batch = laid.batch
+        keywords = {**self._tokens(laid), **laid.keywords, "use_cache": False}
+        keywords["position_ids"] = batch.positions
         if not batch.packed:
-            return module(
-                **tokens,
-                position_ids=batch.positions,
-                attention_mask=batch.attention_mask,
-                use_cache=False,
-            )
+            return module(**keywords, attention_mask=batch.attention_mask)
         if self.kernels == "reference":
             # transformers tells the examples of a pack apart by positions that restart.
-            return module(**tokens, position_ids=batch.positions, use_cache=False)
+            return module(**keywords)
         with attention.attention(self.model, attention.PACKED):
-            return module(
-                **tokens,
-                position_ids=batch.positions,
-                lengths=batch.lengths,
-                prefixes=batch.prefixes,
-                use_cache=False,
-            )
+            return module(**keywords, lengths=batch.lengths, prefixes=batch.prefixes)
 
-    def _tokens(self, batch: Batch) -> dict[str, Tensor]:
+    def _tokens(self, laid: Laid) -> dict[str, Tensor]:
         """Ids, or where weights are wider than the precision, their embeddings in that precision.
 
         Autocast would leave the sums between the blocks in fp32, at twice the bytes.
         """
         narrow = self.kernels != "reference" and self._wider
-        if not (narrow or self._noisy):
-            return {"input_ids": batch.input_ids}
-        embedded = self.model.get_input_embeddings()(batch.input_ids)
+        if not (narrow or self._noisy or laid.place):
+            return {"input_ids": laid.rows.input_ids}
+        embedded = self.model.get_input_embeddings()(laid.rows.input_ids)
         if self._noisy:
-            embedded = disturbed(embedded, batch, self.noise)
-        return {"inputs_embeds": embedded.to(self.precision) if narrow else embedded}
+            embedded = disturbed(embedded, laid.rows, self.noise)
+        embedded = embedded.to(self.precision) if narrow else embedded
+        return {"inputs_embeds": embedded if laid.place is None else laid.place(embedded)}
 
     @property
     def _noisy(self) -> bool:
