@@ -65,6 +65,16 @@ def test_checkpointing_keeps_less_of_a_token(advise) -> None:
     assert 0.2 < change.peak_memory_gib < 0.8
 
 
+def test_checkpointing_is_not_advised_where_it_would_be_refused(advise, recipe_data) -> None:
+    recipe_data["adapter"] = {"name": "prefix"}
+    keys = {"train__batch_rows": 1, "train__precision": "fp32"}
+    packed, padded = (
+        advise(0.1, **keys, data__packing=each)[0].overrides for each in (True, False)
+    )
+    assert "model.gradient_checkpointing=true" in packed
+    assert "model.gradient_checkpointing" not in padded
+
+
 def test_a_base_that_is_trained_may_be_left_to_lora(advise, recipe_data) -> None:
     recipe_data["adapter"] = {"name": "full"}
     base = build.build_base(resolve(from_dict(recipe_data)))

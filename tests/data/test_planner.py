@@ -45,6 +45,18 @@ def test_the_first_pass_costs_most_and_no_more_than_the_bound(lengths, rows, tok
     assert found[0] <= steps[1] * (1 + 1e-9)
 
 
+@given(LENGTHS, LIMIT, st.booleans(), st.integers(0, 50))
+def test_what_is_ahead_of_each_example_counts_as_its_own(lengths, rows, packed, ahead):
+    layout, longer = Layout(packed, rows, 2000, ahead=ahead), Layout(packed, rows, 2000)
+    got, expected = layout.passes(lengths), longer.passes(lengths + ahead)
+    assert [each.tolist() for each in got] == [each.tolist() for each in expected]
+    assert [layout.cost(lengths[each]) for each in got] == [
+        longer.cost(lengths[each] + ahead) for each in got
+    ]
+    starts = np.array([0])
+    assert layout.most(lengths, starts) == longer.most(lengths + ahead, starts)
+
+
 @given(LENGTHS.filter(lambda lengths: len(lengths) < 9), st.integers(1, 3), st.integers(1, 8))
 def test_dealing_comes_near_the_best_there_is(lengths, number: int, most_rows: int) -> None:
     most_rows = max(most_rows, -(-len(lengths) // number))

@@ -12,6 +12,7 @@ An adapter file holds:
     FOLDER           name of the folder in the run that `write` fills: "adapter" or "model"
 
 It may hold besides, where it has need of them:
+    Config.virtual_tokens   how many virtual tokens are laid before each example
     Config.changes_base     whether these keys change the base's weights, though none is trained
     Config.reads_base       whether these keys compute with the base's weights as numbers, which a
                             quantised base does not have
@@ -155,6 +156,11 @@ def attach(
     if hasattr(adapter, "attach_from"):
         return adapter.attach_from(model, config, seed, material)
     return adapter.attach(model, config, seed)
+
+
+def virtual_tokens(config: Section) -> int:
+    """Virtual tokens that the adapter lays before each example; 0 for most adapters."""
+    return getattr(config, "virtual_tokens", 0)
 
 
 def changes_base(config: Section) -> bool:

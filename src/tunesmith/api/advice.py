@@ -15,6 +15,7 @@ from tunesmith.api.build import Learner, Rows, build_loader
 from tunesmith.data.loader import Loader
 from tunesmith.engine.fit import Fit, Trial, activation_gib
 from tunesmith.engine.memory import GIB
+from tunesmith.errors import ModelError
 from tunesmith.recipe import Recipe
 
 MARGIN = 0.95
@@ -124,6 +125,8 @@ class Adviser:
         model.activation_checkpointing_enable({"use_reentrant": False})
         try:
             inputs = activation_gib(self.trial, self.loader)
+        except ModelError:
+            return  # Blocks that cannot be computed again, such as those given keys as a cache.
         finally:
             model.activation_checkpointing_disable()
         per_token = inputs + need.per_token_gib / model.config.num_hidden_layers

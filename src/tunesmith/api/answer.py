@@ -24,6 +24,7 @@ from tunesmith.errors import CommandError
 from tunesmith.generate.generate import generate
 from tunesmith.generate.options import GREEDY, GenerateOptions, Sampling
 from tunesmith.generate.stream import stream
+from tunesmith.models import soft_wrapper
 from tunesmith.models.load import load
 from tunesmith.models.refuse import check_adapter
 from tunesmith.models.resolve import resolve
@@ -93,7 +94,7 @@ class Speaker:
                 expected="a run that trained an adapter",
                 hint="talk to the base itself: tunesmith chat starter",
             )
-        return self.adapter.disable_adapter()
+        return soft_wrapper.disabled(self.adapter)
 
     def ids(self, messages: Messages) -> list[int]:
         """Token ids of a conversation, ready for the answer to follow."""
@@ -154,6 +155,7 @@ def _of_run(folder: RunFolder) -> Speaker:
     model = recipe.model
     base = _of_base(model.base, model.revision, weights_dtype(recipe), model.quantize)
     adapter, tokenizer = reopen(base.model, folder.adapter), base.tokenizer
+    soft_wrapper.installed(adapter)
     if added_tokens(recipe.adapter):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder.adapter)
     return Speaker(base.model, tokenizer, base.stop_ids, adapter, system)

@@ -2,10 +2,12 @@
 
 import random
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tunesmith.adapters import base as adapters
-from tunesmith.adapters.base import Attached, Material
+from tunesmith.adapters.base import Attached, Material, virtual_tokens
 from tunesmith.api.resolve import device, frozen_dtype, weights_dtype
 from tunesmith.config.home import home
 from tunesmith.data.contract import Check, check, require
@@ -89,6 +91,14 @@ class Learner:
     attached: Attached
     policy: Policy
 
+    def as_base(self) -> AbstractContextManager[Any]:
+        """For the time of the block the model answers as the base does.
+
+        Where the base itself is trained, that is so at the start alone.
+        """
+        disabled = self.attached.disabled
+        return nullcontext() if disabled is None else disabled()
+
 
 def seed_everything(seed: int) -> None:
     """Seed every generator that a part might draw from while it is built."""
@@ -108,12 +118,13 @@ def build_base(recipe: Recipe) -> Base:
     source = find(recipe.model.base, recipe.model.revision)
     base = load(source, weights_dtype(recipe), recipe.model.quantize)
     add_tokens(base, adapters.added_tokens(recipe.adapter))
-    longest = base.model.config.max_position_embeddings
-    if recipe.data.max_tokens > longest:
+    longest, ahead = base.model.config.max_position_embeddings, virtual_tokens(recipe.adapter)
+    if recipe.data.max_tokens + ahead > longest:
+        beside = f"; {ahead} of its {longest} positions are for virtual tokens" if ahead else ""
         raise RecipeError(
             "data.max_tokens",
             got=str(recipe.data.max_tokens),
-            expected=f"at most {longest}, what this base can see at once",
+            expected=f"at most {longest - ahead}, what this base can see at once{beside}",
         )
     base.model.to(device())
     return base
@@ -249,7 +260,13 @@ def build_schedule(recipe: Recipe, rows: Rows) -> Schedule:
 def build_loader(recipe: Recipe, rows: Rows) -> Loader:
     """The training batches of every step."""
     train = recipe.train
-    layout = Layout(recipe.data.packing, train.batch_rows, train.batch_tokens, best_tokens(recipe))
+    layout = Layout(
+        recipe.data.packing,
+        train.batch_rows,
+        train.batch_tokens,
+        best_tokens(recipe),
+        virtual_tokens(recipe.adapter),
+    )
     return Loader(rows.train, build_schedule(recipe, rows), layout, pad_id(rows.renderer))
 
 

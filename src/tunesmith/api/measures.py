@@ -193,16 +193,16 @@ def build_probe(
     """One of `build_probes`."""
     lay = partial(collate, packed=recipe.data.packing, pad_id=pad_id(answers.renderer))
     probe = probes.load(name)
-    path = folder / f"{name}.json"
-    if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        asked = lay_out(kept["prompts"], kept["answers"], name, lay)
-    else:
-        asked = probe.prepare(answers.ids, answers.renderer, lay, probe.Config())
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"prompts": asked.prompts, "answers": asked.answers})
-    policy = learner.policy
-    with resting(policy.model):
-        features = [policy.features(batch) for batch in asked.batches]
+    path, policy = folder / f"{name}.json", learner.policy
+    with learner.as_base():
+        if path.is_file():
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            asked = lay_out(kept["prompts"], kept["answers"], name, lay)
+        else:
+            asked = probe.prepare(answers.ids, answers.renderer, lay, probe.Config())
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"prompts": asked.prompts, "answers": asked.answers})
+        with resting(policy.model):
+            features = [policy.features(batch) for batch in asked.batches]
     head = policy.head.detach().clone() if learner.adapter.TRAINS_BASE else None
     return BoundProbe(name, policy, asked, features, head, lay)

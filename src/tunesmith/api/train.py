@@ -156,7 +156,8 @@ def _sitting(
     else:
         first = 0
         if session.evaluator.measures:
-            session.evaluator.measure(0)
+            with session.learner.as_base():
+                session.evaluator.measure(0)
     session.parts.until = until
     with _stop_signals() as session.parts.stop:
         if patience is not None:

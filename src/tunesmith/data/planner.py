@@ -35,12 +35,14 @@ class Layout:
             longer by itself gets a pass of its own.
         best_tokens: Tokens beyond which a larger pass gains no speed on this device, only memory;
             None where larger is always better.
+        ahead: Virtual tokens that are computed before each example.
     """
 
     packed: bool
     max_rows: int | None = None
     max_tokens: int | None = None
     best_tokens: int | None = None
+    ahead: int = 0
 
     def passes(self, lengths: np.ndarray) -> list[np.ndarray]:
         """The passes of one step, the most expensive first.
@@ -51,7 +53,8 @@ class Layout:
         Returns:
             For each pass the indices of its examples, ascending. A function of its arguments alone.
         """
-        passes = self._even(lengths) if self.packed else self._alike(lengths)
+        whole = lengths + self.ahead
+        passes = self._even(whole) if self.packed else self._alike(whole)
         passes = [np.sort(each) for each in passes if len(each)]
         # The first index breaks ties. Largest first: memory that it leaves is enough for the rest.
         return sorted(passes, key=lambda each: (-self.cost(lengths[each]), each[0]))
@@ -62,7 +65,8 @@ class Layout:
 
     def counted(self, lengths: np.ndarray) -> np.ndarray:
         """Tokens computed for each example of a pass: with padding, as many as the longest has."""
-        return lengths if self.packed else np.full_like(lengths, lengths.max())
+        whole = lengths + self.ahead
+        return whole if self.packed else np.full_like(whole, whole.max())
 
     def most(self, lengths: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """(S,) a bound on the cost of the costliest pass of each step, found without planning it.
@@ -71,6 +75,7 @@ class Layout:
             lengths: (N,) of all examples, step by step.
             starts: (S,) where each step begins.
         """
+        lengths = lengths + self.ahead
         rows = np.diff(np.append(starts, len(lengths)))
         longest = np.maximum.reduceat(lengths, starts)
         largest = costs(longest)

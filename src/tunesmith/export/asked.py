@@ -107,7 +107,8 @@ def of_model(model: nn.Module, tokenize: Callable[[str], list[int]], asked: Aske
 
     @torch.inference_mode()
     def logits_of(ids: list[int]) -> Tensor:
-        return model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0]
+        logits_TV = model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0]
+        return logits_TV[-len(ids) :]  # PEFT gives those of virtual tokens as well.
 
     return reply(logits_of, tokenize, asked)
 

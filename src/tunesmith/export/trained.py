@@ -20,6 +20,7 @@ from tunesmith.errors import CommandError
 from tunesmith.export.asked import Asked, Reply, continued, of_model
 from tunesmith.export.reload import Holding, load_artefact, tokenizer_of
 from tunesmith.models.quantize import dequantize
+from tunesmith.models.soft_wrapper import installed
 
 NUM_TOKENS = 32
 """Greedy tokens compared after each prompt."""
@@ -96,7 +97,7 @@ def load_trained(folder: Path, quantized: Holding | None) -> nn.Module:
         folder: A PEFT adapter folder that names its base, or a whole model's folder.
         quantized: How the base was quantised in training; None if it was not.
     """
-    return load_artefact(folder, quantized or Holding(torch.float32))
+    return installed(load_artefact(folder, quantized or Holding(torch.float32)))
 
 
 def ask_trained(model: nn.Module, folder: Path, shown: Shown, quantized: Holding | None) -> Trained:

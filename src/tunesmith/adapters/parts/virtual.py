@@ -1,0 +1,85 @@
+"""Adapters of virtual tokens: how PEFT makes them, how they begin, and how they are written."""
+
+from collections import Counter
+from pathlib import Path
+
+import torch
+from peft import PeftModel, PromptLearningConfig, get_peft_model
+from peft.utils import CONFIG_NAME
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tunesmith.adapters.base import Attached, Material, Saved, kinds
+from tunesmith.adapters.parts import files
+from tunesmith.errors import RecipeError
+from tunesmith.models import soft
+from tunesmith.models.resting import resting
+from tunesmith.models.soft_wrapper import installed
+
+
+def attach(model: PreTrainedModel, config: PromptLearningConfig, seed: int) -> Attached:
+    """Freeze `model` and put virtual tokens before everything that it reads.
+
+    Args:
+        model: The base.
+        config: PEFT's; what it draws is drawn from `seed`.
+        seed: Of the run.
+    """
+    torch.manual_seed(seed)
+    model.requires_grad_(False)
+    config.task_type = "CAUSAL_LM"
+    peft_model = get_peft_model(model, config)
+    prompt = soft.of(installed(peft_model))
+    for parameter in prompt.parameters():
+        parameter.data = parameter.data.float()
+    inside = f"{soft.NAME}."
+    return Attached(
+        model=model,
+        trained={n: p for n, p in model.named_parameters() if p.requires_grad},
+        writer=peft_model,
+        disabled=lambda: soft.off(model),
+        targeted={"virtual tokens": prompt.num_tokens},
+        untargeted=dict(Counter(kinds(model, lambda name, _: not name.startswith(inside)))),
+    )
+
+
+def drawn_ids(model: PreTrainedModel, num_tokens: int, seed: int) -> Tensor:
+    """(num_tokens,) int64 ids drawn from the vocabulary of `model`."""
+    torch.manual_seed(seed)
+    return torch.randint(model.get_input_embeddings().num_embeddings, (num_tokens,))
+
+
+def text_ids(text: str, num_tokens: int, material: Material | None) -> Tensor:
+    """(num_tokens,) int64 ids of a text, repeated or cut to as many, as PEFT does.
+
+    Raises:
+        RecipeError: The text has no token, or there is no tokenizer.
+    """
+    ids = list(material.ids(text)) if material else []
+    if not ids:
+        raise RecipeError(
+            "adapter.init_text", got=f"{text!r}, which has no tokens", expected="a text with some"
+        )
+    return torch.tensor((ids * -(-num_tokens // len(ids)))[:num_tokens])
+
+
+def write(attached: Attached, folder: Path, base_id: str) -> None:
+    """Write a PEFT adapter folder: adapter_config.json and adapter_model.safetensors.
+
+    The file holds what the encoder makes, `prompt_embeddings`, and not the encoder.
+    """
+    attached.writer.active_peft_config.base_model_name_or_path = base_id
+    files.keep(saved(attached), folder)
+
+
+def saved(attached: Attached) -> Saved:
+    """The numbers of the virtual tokens under PEFT's name, with the configuration of the adapter.
+
+    What PEFT loads is no longer made by an encoder, which the configuration says; the one in
+    memory still trains its own.
+    """
+    writer: PeftModel = attached.writer
+    with resting(writer):  # The encoder may drop units in training.
+        tensors = files.tensors_of(writer)
+    config = files.plain(writer.active_peft_config)
+    return Saved(tensors, CONFIG_NAME, {**config, "inference_mode": True})
