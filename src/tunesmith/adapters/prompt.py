@@ -20,8 +20,9 @@ from tunesmith.config.section import Section
 from tunesmith.models import soft
 
 LEARNING_RATE = 3e-2
-"""Measured: 60 steps of 8 tickets took the starter from 1.38 to 0.18 nats on held-out rows. The
-paper's 0.3 (section 3) is for Adafactor and T5."""
+"""Measured: 60 steps of 8 tickets took the starter from 1.38 to 0.18 nats on held-out rows; of 30
+steps of 4, the loss of the last 10 was 0.38 at 3e-2 and 0.61 at 1e-1. The paper's 0.3 (section 3)
+is for Adafactor and T5."""
 TRAINS_BASE = False
 FOLDER = "adapter"
 
