@@ -68,7 +68,7 @@ def test_an_open_rate_is_resolved_and_its_source_is_told(tmp_path, rate):
 
 @pytest.mark.parametrize("rate", ["fast", 0, -1.0])
 def test_a_rate_that_is_none_is_refused(rate):
-    with pytest.raises(RecipeError, match="learning_rate"):
+    with pytest.raises(RecipeError, match=r"recipe: train\.learning_rate: got"):
         from_dict(
             {"model": {"base": "b"}, "data": {"train": "t"}, "train": {"learning_rate": rate}}
         )
