@@ -40,8 +40,8 @@ def find_lr(
         tell: Gets a sentence now and then.
 
     Returns:
-        `points` (rate, loss, start, smoothed), `steepest`, `lowest`, `suggested`, `usual` with its
-        `usual_source`, and `plot`.
+        `points` (rate, loss, start, smoothed), `steepest`, `lowest`, `diverged`, `suggested`,
+        `usual` with its `usual_source`, and `plot`.
 
     Raises:
         TunesmithError: As `train` would, before its first step.
