@@ -27,6 +27,9 @@ from tunesmith.testing.tiny import tiny_base
         (lora, lora.Config(rank=64, alpha=32), Shape("llama", 2000), 5e-4),
         (lora, lora.Config(rank=1, alpha=32), Shape("llama", 2000), 5e-4),
         (lora, lora.Config(rank=8), Shape("llama", 2000), 1e-3),
+        # 40 / root of 16 is a scale of 10, five times the paper's; a ratio of 2 for B.
+        (lora, lora.Config(rank=16, alpha=40, scaling="rslora"), Shape("llama", 2000), 1e-4),
+        (lora, lora.Config(rank=16, plus_ratio=2), Shape("llama", 2000), 2.5e-4),
     ],
 )
 def test_the_formula_by_hand(adapter, config, shape, expected):
