@@ -20,7 +20,7 @@ def test_the_curve_of_a_tiny_recipe(make, tmp_path):
     # B is zero before the first update, and its rows are those that the start was measured on.
     assert points[0]["loss"] == pytest.approx(points[0]["start"], abs=1e-6)
     assert min(point["smoothed"] for point in points) < -0.02
-    assert found["suggested"] == min(found["steepest"], found["lowest"] / 10)
+    assert found["suggested"] in (found["steepest"], (found["diverged"] or 0) / 10)
     assert found["usual_source"].startswith("LoRA Without Regret")
     picture = Path(found["plot"])
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -30,7 +30,15 @@ def test_a_fall_and_a_rise():
     # The slope is the same all along the fall once the window is inside; the first one counts.
     assert 1e-3 <= found.steepest <= 1e-2
     assert 1e-2 <= found.lowest <= 1e-1
-    assert found.suggested == min(found.steepest, found.lowest / 10)
+    # At step 49 the average is of three times -1 and twice 1: -0.2, above -0.5; at 48 it is -0.6.
+    assert found.diverged == pytest.approx(Rising(1e-6, 1.0, 61)(49))
+    assert found.suggested == found.diverged / 10
+
+
+def test_without_a_rise_the_steepest_place_is_suggested():
+    found = suggest(_curve([0.0] * 10 + [-0.1 * i for i in range(10)]))
+    assert found.diverged is None
+    assert found.suggested == found.steepest
 
 
 def test_the_steepest_place_is_found_exactly():

@@ -27,6 +27,9 @@ from tunesmith.testing.tiny import tiny_base
         (lora, lora.Config(rank=64, alpha=32), Shape("llama", 2000), 5e-4),
         (lora, lora.Config(rank=1, alpha=32), Shape("llama", 2000), 5e-4),
         (lora, lora.Config(rank=8), Shape("llama", 2000), 1e-3),
+        # 40 / root of 16 is a scale of 10, five times the paper's; a ratio of 2 for B.
+        (lora, lora.Config(rank=16, alpha=40, scaling="rslora"), Shape("llama", 2000), 1e-4),
+        (lora, lora.Config(rank=16, plus_ratio=2), Shape("llama", 2000), 2.5e-4),
     ],
 )
 def test_the_formula_by_hand(adapter, config, shape, expected):
@@ -68,7 +71,7 @@ def test_an_open_rate_is_resolved_and_its_source_is_told(tmp_path, rate):
 
 @pytest.mark.parametrize("rate", ["fast", 0, -1.0])
 def test_a_rate_that_is_none_is_refused(rate):
-    with pytest.raises(RecipeError, match="learning_rate"):
+    with pytest.raises(RecipeError, match=r"recipe: train\.learning_rate: got"):
         from_dict(
             {"model": {"base": "b"}, "data": {"train": "t"}, "train": {"learning_rate": rate}}
         )

@@ -146,11 +146,13 @@ def multiple(config: Config) -> float:
     """The best rate as a multiple of that of full fine-tuning.
 
     10 in a scale of 32 / rank, for every rank (LoRA Without Regret, Schulman and Thinking Machines
-    Lab, 2025). B starts at zero, so that the first updates of W go by scale times rate: in another
-    scale the rate is larger by as much as the scale is smaller.
+    Lab, 2025). B starts at zero, so that the first updates of W go by scale times the rate of B: in
+    another scale the rate is larger by as much as the scale is smaller, and B learns as fast where
+    it is to learn faster than A.
     """
-    scale = config.resolved_alpha / config.rank
-    return 10.0 * 32.0 / config.rank / scale
+    root = sqrt(config.rank) if config.scaling == "rslora" else config.rank
+    scale = config.alpha_for(config.rank) / root
+    return 10.0 * 32.0 / config.rank / scale / config.plus_ratio
 
 
 def write(attached: Attached, folder: Path, base_id: str) -> None:

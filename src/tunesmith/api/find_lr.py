@@ -13,7 +13,7 @@ from tunesmith.api.resolve import require_paths, resolve, source_of_rate
 from tunesmith.engine.guard import Guard
 from tunesmith.engine.loop import take_step
 from tunesmith.engine.parts import Parts
-from tunesmith.engine.range_test import Point, Rising, smoothed, suggest
+from tunesmith.engine.range_test import RISE, Point, Rising, smoothed, suggest
 from tunesmith.errors import CommandError
 from tunesmith.models.resting import resting
 from tunesmith.recipe import Recipe, read
@@ -40,8 +40,8 @@ def find_lr(
         tell: Gets a sentence now and then.
 
     Returns:
-        `points` (rate, loss, start, smoothed), `steepest`, `lowest`, `suggested`, `usual` with its
-        `usual_source`, and `plot`.
+        `points` (rate, loss, start, smoothed), `steepest`, `lowest`, `diverged`, `suggested`,
+        `usual` with its `usual_source`, and `plot`.
 
     Raises:
         TunesmithError: As `train` would, before its first step.
@@ -120,7 +120,8 @@ def _draw(path: Path, points: Sequence[Point], suggested: float | None) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     rates = [point.rate for point in points]
-    axes.plot(rates, [point.change for point in points], ".", color="#bbbbbb", label="each step")
+    changes = [point.change if point.change < RISE else RISE for point in points]
+    axes.plot(rates, changes, ".", color="#bbbbbb", label="each step")
     axes.plot(rates, smoothed(points), color="#4285c8", label="average of 5 steps")
     if suggested is not None:
         axes.axvline(suggested, color="#2f9e6e", label=f"suggested: {suggested:.2g}")

@@ -43,7 +43,7 @@ def resolve(recipe: Recipe) -> Recipe:
         evaluate=_evaluate(recipe.evaluate),
         output=_with(recipe.output, dir=_absolute(recipe.output.dir or "runs/run")),
     )
-    if whole.train.learning_rate not in (None, "auto"):
+    if whole.train.learning_rate is not None:
         return whole
     require_paths(whole)  # Before a base is fetched for nothing.
     return _with(whole, train=_with(whole.train, learning_rate=rate_of(whole).value))

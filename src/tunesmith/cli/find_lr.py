@@ -53,9 +53,14 @@ def _says(found: dict) -> str:
     usual = f"auto would take {found['usual']:.2g} ({found['usual_source']})"
     if found["suggested"] is None:
         return f"the loss hardly fell: try more --steps or a higher --high; {usual}"
-    suggested = f"train.learning_rate={found['suggested']:.2g}"
+    if found["diverged"] is None:
+        why = "the rate at which the loss falls fastest: none was so high that training diverges"
+    else:
+        why = (
+            f"a tenth of {found['diverged']:.2g}, where half of the fall is given back; the loss "
+            f"falls fastest at {found['steepest']:.2g}, a careful choice"
+        )
     return (
-        f"The loss falls fastest at {found['steepest']:.2g} and is lowest at "
-        f"{found['lowest']:.2g}.\nSuggested: {suggested}, the smaller one of the first and a "
-        f"tenth of the second.\n{usual}; curve: {found['plot']}"
+        f"Suggested: train.learning_rate={found['suggested']:.2g}, {why}.\n"
+        f"{usual}; curve: {found['plot']}"
     )

@@ -12,6 +12,8 @@ HALF_WIDTH = 2
 """Steps on either side over which a loss is averaged: 5 in all."""
 RISE = 1.0
 """Nats above the untrained model at which the test ends: the model is ruined."""
+GIVEN_BACK = 0.5
+"""Share of its fall that the loss has lost again where training counts as diverging."""
 LEAST_GAIN = 0.02
 """Nats that the loss must fall by for a rate to be suggested."""
 
@@ -66,14 +68,15 @@ class Suggestion:
 
     Attributes:
         steepest: Rate at which the loss falls fastest, per factor of the rate.
-        lowest: Rate at which it is lowest; beyond it, it rises.
-        suggested: The smaller one of `steepest` and a tenth of `lowest`; None where the loss hardly
-            fell at all.
+        lowest: Rate at which it is lowest.
+        diverged: Rate beyond it at which half of the fall is given back; None if none was so high.
+        suggested: A tenth of `diverged`, else `steepest`; None where the loss hardly fell at all.
     """
 
-    steepest: float | None
-    lowest: float | None
-    suggested: float | None
+    steepest: float | None = None
+    lowest: float | None = None
+    diverged: float | None = None
+    suggested: float | None = None
 
 
 def smoothed(points: Sequence[Point]) -> list[float]:
@@ -87,10 +90,12 @@ def suggest(points: Sequence[Point]) -> Suggestion:
     """Read a rate off the curve."""
     curve = smoothed(points)
     if len(curve) < 3 or min(curve) > -LEAST_GAIN:
-        return Suggestion(None, None, None)
+        return Suggestion()
     least = curve.index(min(curve))
     inner = range(1, max(least, 2))
     slopes = {i: curve[min(i + 1, len(curve) - 1)] - curve[i - 1] for i in inner}
     steepest = points[min(slopes, key=lambda i: slopes[i])].rate
-    lowest = points[least].rate
-    return Suggestion(steepest, lowest, min(steepest, lowest / 10))
+    high = [i for i in range(least, len(curve)) if curve[i] > GIVEN_BACK * curve[least]]
+    diverged = points[high[0]].rate if high else None
+    suggested = steepest if diverged is None else diverged / 10
+    return Suggestion(steepest, points[least].rate, diverged, suggested)

@@ -2,9 +2,31 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from tunesmith.config.section import Section
+
+
+def _number(value: Any) -> Any:
+    """Auto is the same as nothing."""
+    return None if value == "auto" else value
+
+
+Rate = Annotated[
+    float | None,
+    Field(gt=0),
+    BeforeValidator(_number),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"const": "auto"},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
+"""A learning rate; None where one is to be found."""
 
 
 class TrainSection(Section):
@@ -14,7 +36,7 @@ class TrainSection(Section):
     """Passes over the rows; 1 when neither epochs nor steps is given."""
     steps: int | None = Field(None, ge=1)
     """Optimizer steps, instead of epochs."""
-    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None
+    learning_rate: Rate = None
     """Peak learning rate. auto, or left out: one for this adapter and this base is taken and
     written down with its source; `tunesmith find-lr` measures one."""
     warmup: float = Field(0.03, ge=0)
