@@ -35,7 +35,9 @@ FUNCTIONS: dict[str, tuple[Callable[..., float], bool]] = {
 `log` is the natural logarithm.
 """
 
-_TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([A-Za-z_]\w*)|(.))")
+_TOKEN = re.compile(
+    r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([A-Za-z_]\w*)|(.))"
+)
 
 Value = Callable[[Mapping[str, float]], float]
 

@@ -17,7 +17,9 @@ CONSTANTS = {"pi": 3.141592653589793}
 
 _NUMBER = r"[-+−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|\d)(?:[eE][-+]?\d+)?|[-+−]?\d+"
 _LAST = re.compile(rf"(?:\\?\$\s*)?(?:{_NUMBER})(?:\s*/\s*\d+)?(?:\s*\\?%)?")
-_SAYS = re.compile(r"(?:answer\s*(?:is|:)|=)\s*([^=\n]+?)\s*(?:\.\s|\.?$)", re.IGNORECASE | re.MULTILINE)
+_SAYS = re.compile(
+    r"(?:answer\s*(?:is|:)|=)\s*([^=\n]+?)\s*(?:\.\s|\.?$)", re.IGNORECASE | re.MULTILINE
+)
 _THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:(?:,|\{,\}|\\,|\\!)+\d{3})+(?!\d)")
 _DROPPED = re.compile(
     r"\\(?:left|right|displaystyle|mathrm|mbox|textbf|bf|!|,|;|:|\s|quad|qquad)(?![a-zA-Z])|\\?\$"

@@ -12,21 +12,28 @@ Messages = list[dict[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """How a judge writes an answer.
+    """How a judge writes an answer; None leaves it to the judge.
 
     Attributes:
-        temperature: 0 takes the most probable token each time.
+        temperature: 0 takes the most probable token each time, as a local judge does by itself.
         top_p: Share of the probability that tokens are drawn from.
-        seed: Of what is drawn; None leaves it to the judge.
+        seed: Of what is drawn.
         max_tokens: Longest answer.
-        effort: How much a model that reasons may reason; empty leaves it to the judge.
+        effort: How much a model that reasons may reason.
     """
 
-    temperature: float = 0.0
-    top_p: float = 1.0
+    temperature: float | None = None
+    top_p: float | None = None
     seed: int | None = None
-    max_tokens: int = 512
-    effort: str = ""
+    max_tokens: int | None = None
+    effort: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """In place of an answer: why there is none to this question, though there may be to others."""
+
+    reason: str
 
 
 class Judge(Protocol):
@@ -35,8 +42,12 @@ class Judge(Protocol):
     identity: str
     """Changes whenever its answers might: what is kept of them is kept under it."""
 
-    def answer(self, questions: Sequence[Messages], drawing: Drawing) -> list[str]:
-        """An answer to each conversation, in order."""
+    def answer(self, questions: Sequence[Messages], drawing: Drawing) -> list[str | Unanswered]:
+        """An answer to each conversation, in order.
+
+        Raises:
+            TunesmithError: It answers nothing at all.
+        """
 
 
 LogLikelihoods = Callable[[Sequence[tuple[Sequence[int], str]]], list[tuple[float, int]]]

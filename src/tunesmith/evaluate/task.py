@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from tunesmith.config.section import Section
 from tunesmith.data.row import Conversation, Row, RowProblem, place, show
 from tunesmith.data.template import Renderer
-from tunesmith.errors import DataError, RecipeError, TunesmithError
+from tunesmith.errors import DataError, TunesmithError
 from tunesmith.evaluate import graders
 from tunesmith.evaluate.graders import Grader, Grading
 from tunesmith.evaluate.means import Means
@@ -85,6 +85,10 @@ class TaskRows:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def asking(self, means: Means) -> "TaskRows":
+        """The same task, whose grader may ask these models."""
+        return replace(self, grading=replace(self.grading, means=means))
+
     def first(self, rows: int) -> "TaskRows":
         """The same task with so many rows at most."""
         parts = ("prompts", "references", "raw", "places", "asked")
@@ -126,9 +130,7 @@ class TaskResult:
         return float(self.scores.mean())
 
 
-def prepare_task(
-    spec: TaskSpec, rows: Iterable[Row], renderer: Renderer, means: Means | None = None
-) -> TaskRows:
+def prepare_task(spec: TaskSpec, rows: Iterable[Row], renderer: Renderer) -> TaskRows:
     """Render the prompts and see that every row can be graded, before any model runs.
 
     A grader that fails on a row, for want of a key in it or because the row's own answer is not
@@ -138,13 +140,12 @@ def prepare_task(
         spec: The task.
         rows: Of its file, in order; no more than `limit` of them are read.
         renderer: Of the base.
-        means: Models that the grader may ask.
 
     Raises:
         DataError: There are no rows, or one cannot be rendered or graded; names file and row.
         RecipeError: The grader names a key that a row does not have.
     """
-    grading = replace(graders.open(spec.grader, means), within=SHARE)
+    grading = replace(graders.open(spec.grader), within=SHARE)
     task = TaskRows(spec.name, [], [], [], [], [], spec.max_new_tokens, grading)
     for row in islice(rows, spec.limit):
         _add(task, row, renderer)

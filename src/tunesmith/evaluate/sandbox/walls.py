@@ -187,9 +187,7 @@ def _filter(machine: str, process: int) -> list[tuple[int, int, int, int]]:
     return [*made, allow]
 
 
-def _when(
-    number: int, then: list[tuple[int, int, int, int]]
-) -> list[tuple[int, int, int, int]]:
+def _when(number: int, then: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
     """Where that is called: `then`, whose failing tests lead behind it, to a refusal."""
     refuse = (RETURN, 0, 0, ERRNO | errno.EPERM)
     return [(EQUAL, 0, len(then) + 1, number), *then, refuse]
