@@ -15,7 +15,7 @@ MAX_CHARACTERS = 2_000
 
 CONSTANTS = {"pi": 3.141592653589793}
 
-_NUMBER = r"[-+−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|\d)(?:[eE][-+]?\d+)?|[-+−]?\d+"
+_NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|\d)(?:[eE][-+]?\d+)?|[-+]?\d+"
 _LAST = re.compile(rf"(?:\\?\$\s*)?(?:{_NUMBER})(?:\s*/\s*\d+)?(?:\s*\\?%)?")
 _SAYS = re.compile(
     r"(?:answer\s*(?:is|:)|=)\s*([^=\n]+?)\s*(?:\.\s|\.?$)", re.IGNORECASE | re.MULTILINE
@@ -31,8 +31,8 @@ _ROOT = re.compile(r"\\sqrt\s*(?:\{([^{}]*)\}|(\d))")
 _MIXED = re.compile(r"(?<![\w.)}])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d.])")
 _UNIT = re.compile(r"(?<=[\d)])\s*(?!pi\b)[a-zA-Z]{2,}(?:\s+[a-zA-Z]+)*\s*(?:\^\s*\d)?\s*\.?$")
 _REWRITTEN = {
-    "−": "-",
-    "×": "*",
+    "\N{MINUS SIGN}": "-",
+    "\N{MULTIPLICATION SIGN}": "*",
     "·": "*",
     "÷": "/",
     "π": " pi ",
@@ -103,7 +103,7 @@ def _innermost_first(text: str) -> str:
 
 
 def _boxed(text: str) -> str | None:
-    """The inside of the last `\\boxed{...}`; None where there is none that closes."""
+    r"""The inside of the last `\boxed{...}`; None where there is none that closes."""
     start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
     if start < 0:
         return None

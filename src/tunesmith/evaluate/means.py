@@ -79,3 +79,7 @@ class Means:
 
     open_judge: Callable[[str], Judge] = _no_judge
     log_likelihoods: LogLikelihoods = _no_model
+
+
+NO_MEANS = Means()
+"""No model at hand: a grader that asks one is an error when it grades."""

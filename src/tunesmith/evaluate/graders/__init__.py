@@ -13,7 +13,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.evaluate import graders as package
 from tunesmith.evaluate.graders._grading import Grades, Grading
 from tunesmith.evaluate.graders.base import Grader
-from tunesmith.evaluate.means import Means
+from tunesmith.evaluate.means import NO_MEANS, Means
 
 __all__ = ["Grader", "Grades", "Grading", "build", "names", "open", "valid"]
 
@@ -57,7 +57,7 @@ def open(spec: Spec, means: Means | None = None, where: str = "grader") -> Gradi
     Raises:
         RecipeError: As `build`.
     """
-    return Grading(build(spec, where), means or Means())
+    return Grading(build(spec, where), means or NO_MEANS)
 
 
 def valid(spec: Spec) -> Grader:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesmith.evaluate.graders.base import Answered, Grader, Scored
-from tunesmith.evaluate.means import Means
+from tunesmith.evaluate.means import NO_MEANS, Means
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Grading:
     """
 
     grader: Grader
-    means: Means = Means()
+    means: Means = NO_MEANS
     within: tuple[float, float] | None = None
 
     def grade_all(

@@ -10,8 +10,8 @@ A grader file holds, below a docstring whose first line says what the score mean
 
 Where the defaults do not fit, it also holds
 
-    check(config, reference, row)     raises what `grade` would where a row cannot be graded, whatever
-                                      is answered to it; needed beside `score_all`
+    check(config, reference, row)     raises what `grade` would where a row cannot be graded,
+                                      whatever is answered to it; needed beside `score_all`
     bounds(config) -> (low, high)     where scores lie; 0 and 1. None where nobody knows
     reads_output(config) -> bool      whether there must be an output; true
 """
@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from tunesmith.config.section import Section
-from tunesmith.evaluate.means import Means
+from tunesmith.evaluate.means import NO_MEANS, Means
 
 Grade = Callable[[Any, str, str, Mapping[str, Any]], float]
 """`grade(config, output, reference, row)` of a grader file."""
@@ -105,7 +105,7 @@ class Grader:
         """
         if hasattr(self.file, "grade"):
             return self.file.grade(self.config, output, reference, row)
-        scored = self.score_all([Answered(output, reference, row)], Means())[0]
+        scored = self.score_all([Answered(output, reference, row)], NO_MEANS)[0]
         if scored.failure:
             raise ValueError(scored.failure)
         return scored.score

@@ -3,8 +3,8 @@
     argmax_i  log p(option_i | prompt) / n_i
 
 by the model that is graded; it writes nothing. n_i is 1, or with `normalize` the number of
-characters or of tokens of the option. This is the accuracy (`acc`, `acc_norm`) of multiple choice in
-public benchmarks, here with the prompt as the chat template writes it.
+characters or of tokens of the option. This is the accuracy (`acc`, `acc_norm`) of multiple choice
+in public benchmarks, here with the prompt as the chat template writes it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
-"""Whether a program passes its tests, each program in a sandbox of its own.
+r"""Whether a program passes its tests, each program in a sandbox of its own.
 
 The code is the inside of the output's first ``` fence, or all of it. `tests` is a text of Python
-(HumanEval: `{{item.test}}\\ncheck({{item.entry_point}})`) or a list of them (MBPP:
+(HumanEval: `{{item.test}}\ncheck({{item.entry_point}})`) or a list of them (MBPP:
 `{{item.test_list}}`); a test passes when it raises nothing. A program that raises, overstays or
 ends its process passes none.
 

@@ -1,10 +1,10 @@
 r"""1 when the answer to a problem in mathematics has the value of the right one, else 0.
 
-Of the output as of the reference the last `\boxed{...}` counts, or what follows `####`, as in GSM8K,
-or "answer is", or the last number (`evaluate/math_answer.py`). Numbers, fractions, percents, roots,
-powers and lists of them are read, in plain writing and in LaTeX, and are equal within a relative
-tolerance. 50% is 0.5, and it is 50 where the reference has no percent sign. Other answers, with
-unknowns for one, are equal when they are written alike but for spaces.
+Of the output as of the reference the last `\boxed{...}` counts, or what follows `####`, as in
+GSM8K, or "answer is", or the last number (`evaluate/math_answer.py`). Numbers, fractions, percents,
+roots, powers and lists of them are read, in plain writing and in LaTeX, and are equal within a
+relative tolerance. 50% is 0.5, and it is 50 where the reference has no percent sign. Other answers,
+with unknowns for one, are equal when they are written alike but for spaces.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,6 @@ class Config(Section):
 
 def grade(config: Config, output: str, reference: str, row: Mapping[str, Any]) -> float:
     """1.0 or 0.0; a ValueError when the row has no answer."""
-    need_reference(reference or str(row))
     wanted = answer_in(fill(config.reference, output, reference, row))
     need_reference(wanted)
     got = answer_in(fill(config.input, output, reference, row))
@@ -49,7 +48,7 @@ def grade(config: Config, output: str, reference: str, row: Mapping[str, Any]) -
 
 
 def _equal(got: tuple[float, bool], right: tuple[float, bool], tolerance: float) -> bool:
-    """Whether two values are equal, a percent sign being a hundredth or, in `got` alone, nothing."""
+    """Whether two values are equal; a percent sign that only one has may also be nothing."""
     wanted = right[0] / 100 if right[1] else right[0]
     as_written = [got[0] / 100 if got[1] else got[0]]
     if got[1] != right[1]:

@@ -1,7 +1,6 @@
 """A judge behind an OpenAI-compatible service: `POST /chat/completions`, with retries."""
 
 import json
-import os
 import time
 import urllib.error
 import urllib.request
@@ -12,8 +11,7 @@ from functools import partial
 from http.client import HTTPException
 from typing import Any, NoReturn
 
-from tunesmith.errors import RecipeError, RunError
-from tunesmith.evaluate.judges.section import JudgeSection
+from tunesmith.errors import RunError
 from tunesmith.evaluate.means import Drawing, Messages, Unanswered
 
 MAX_TRIES = 6
@@ -56,23 +54,6 @@ class Endpoint:
     key: str = field(repr=False)
     timeout_seconds: float
     parallel: int
-
-    @classmethod
-    def open(cls, section: JudgeSection) -> "Endpoint":
-        """The endpoint of a grader.
-
-        Raises:
-            RecipeError: The variable that is to hold the key is not set.
-        """
-        key = os.environ.get(section.key_variable, "") if section.key_variable else ""
-        if section.key_variable and not key:
-            raise RecipeError(
-                "grader: key_variable",
-                got=f"{section.key_variable}, which is not set",
-                expected="an environment variable with the key of the endpoint",
-                hint=f"export {section.key_variable}=...",
-            )
-        return cls(section.endpoint, section.model, key, section.timeout_seconds, section.parallel)
 
     @property
     def identity(self) -> str:

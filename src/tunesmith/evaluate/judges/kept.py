@@ -20,8 +20,9 @@ def answers(
 ) -> list[str | Unanswered]:
     """The judge's answer to each conversation, asked only where none is kept.
 
-    One file an answer under `TUNESMITH_HOME/judged`, named by the SHA-256 of judge, conversation and
-    how it is to write. A conversation that stands here twice is asked once. Failures are not kept.
+    One file an answer under `TUNESMITH_HOME/judged`, named by the SHA-256 of judge, conversation
+    and how it is to write. A conversation that stands here twice is asked once. Failures are not
+    kept.
 
     Raises:
         TunesmithError: As `Judge.answer`; what was answered before is kept.

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from tunesmith.config.section import Section
-from tunesmith.evaluate.means import Drawing, Judge, Means, Messages
+from tunesmith.evaluate.means import Drawing, Messages
 from tunesmith.evaluate.templates import Template, fill
 
 
@@ -32,7 +32,7 @@ class Turn(Section):
 
 
 class SamplingParams(Section):
-    """How the judge writes; what is left out is left to the judge, a local one then being greedy."""
+    """How the judge writes; what is left out is left to the judge, and a local one is greedy."""
 
     seed: int | None = None
     """Of what is drawn."""
@@ -44,6 +44,16 @@ class SamplingParams(Section):
     """Longest answer; of a local judge 512 when left out."""
     reasoning_effort: str | None = None
     """How much a model that reasons may reason; an endpoint's own matter."""
+
+    def drawing(self) -> Drawing:
+        """The same, as a judge is told."""
+        return Drawing(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            max_tokens=self.max_completions_tokens,
+            effort=self.reasoning_effort,
+        )
 
 
 class JudgeSection(Section):
@@ -81,29 +91,6 @@ class JudgeSection(Section):
         if not model.strip():
             raise ValueError("the name of a model")
         return model
-
-    def judge(self, means: Means) -> Judge:
-        """The judge, opened.
-
-        Raises:
-            RecipeError: The variable of its key is not set, or there is no such local model.
-        """
-        from tunesmith.evaluate.judges.endpoint import Endpoint
-
-        if not self.endpoint:
-            return means.open_judge(self.model)
-        return Endpoint.open(self)
-
-    def drawing(self) -> Drawing:
-        """How it writes."""
-        given = self.sampling_params
-        return Drawing(
-            temperature=given.temperature,
-            top_p=given.top_p,
-            seed=given.seed,
-            max_tokens=given.max_completions_tokens,
-            effort=given.reasoning_effort,
-        )
 
     def question(self, form: str, output: str, reference: str, row: Mapping[str, Any]) -> Messages:
         """The conversation about one output, with the form of the answer said at its end.

@@ -1,4 +1,4 @@
-"""Our end of the sandbox: hands rows to a source that grades them, and survives whatever it does."""
+"""Our end of the sandbox: hands rows to a source that grades them, and outlives what it does."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -125,10 +126,8 @@ class _Child:
 
     def __exit__(self, *error: object) -> None:
         if process := getattr(self, "_process", None):
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             process.wait()
             process.stdin.close()
             process.stdout.close()

@@ -1,7 +1,7 @@
 """A grader's source, run inside the sandbox: a program, and then tests on what it defines.
 
-`sample` is {"code"}; `item` is {"before", "tests", "seconds"}: code that stands in front, statements
-that raise where the program is wrong, and the time of each on a clock.
+`sample` is {"code"}; `item` is {"before", "tests", "seconds"}: code that stands in front,
+statements that raise where the program is wrong, and the time of each on a clock.
 """
 
 import signal

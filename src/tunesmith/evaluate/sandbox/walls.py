@@ -7,7 +7,7 @@
     network    seccomp: no socket can be made
     processes  seccomp: no fork, no exec, no signal to another process; threads are left
 
-Other systems than Linux have the first two, where they keep to them. `raise_walls` says which stand.
+Other systems than Linux have time alone. `raise_walls` says which stand.
 """
 
 import ctypes
