@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_values_are_those_of_arithmetic(text, expected):
         ("(a", ") at character 3, not the end"),
         ("a)", "an operator or the end at character 2, not ')'"),
         ("a b", "an operator or the end at character 3, not 'b'"),
-        ("a + c", "one of a, b, min, min, max, abs, floor, ceil, exp, sqrt, log at character 5, not"),
+        ("a + c", "one of a, b, min, min, max, abs, floor, ceil, exp, sqrt, log at character 5"),
         ("c(a)", "at character 1, not 'c'"),
         ("abs(a, b)", ") at character 6, not ','"),
         ("min()", "a number, a name or ( at character 5, not ')'"),
@@ -53,9 +54,8 @@ def test_values_are_those_of_arithmetic(text, expected):
     ],
 )  # fmt: skip
 def test_an_error_names_what_was_expected_and_where(text, message):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(message)):
         parse(text, VALUES)
-    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,8 @@ def test_an_error_names_what_was_expected_and_where(text, message):
 )  # fmt: skip
 def test_a_formula_without_a_value_says_so(text, message):
     formula = parse(text, VALUES)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=message):
         formula(VALUES)
-    assert message in str(error.value)
 
 
 def test_names_are_those_that_stand_in_it():

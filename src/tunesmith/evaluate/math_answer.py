@@ -45,8 +45,14 @@ _REWRITTEN = {
 }
 
 
-def answer_in(text: str) -> str:
-    """The part of `text` that is its answer, as it stands there."""
+def answer_in(text: str, last_number: bool = True) -> str:
+    """The part of `text` that is its answer, as it stands there.
+
+    Args:
+        text: What was written.
+        last_number: Whether the last number counts where nothing else is marked; else the whole
+            text does.
+    """
     boxed = _boxed(text)
     if boxed is not None:
         return boxed.strip()
@@ -57,7 +63,7 @@ def answer_in(text: str) -> str:
     for said in reversed(_SAYS.findall(text[-MAX_CHARACTERS:])):
         if numbers_of(said) is not None:
             return said.strip()
-    numbers = _LAST.findall(text[-MAX_CHARACTERS:])
+    numbers = _LAST.findall(text[-MAX_CHARACTERS:]) if last_number else []
     return (numbers[-1] if numbers else text).strip()
 
 

@@ -86,7 +86,12 @@ class TaskRows:
         return len(self.prompts)
 
     def asking(self, means: Means) -> "TaskRows":
-        """The same task, whose grader may ask these models."""
+        """The same task, whose grader may ask these models.
+
+        Raises:
+            TunesmithError: One that it will ask cannot be opened.
+        """
+        self.grading.grader.prepare(means)
         return replace(self, grading=replace(self.grading, means=means))
 
     def first(self, rows: int) -> "TaskRows":

@@ -12,6 +12,8 @@ Where the defaults do not fit, it also holds
 
     check(config, reference, row)     raises what `grade` would where a row cannot be graded,
                                       whatever is answered to it; needed beside `score_all`
+    prepare(config, means)            opens the models that will be asked, and raises where it
+                                      cannot: called before a run, rather than in its midst
     bounds(config) -> (low, high)     where scores lie; 0 and 1. None where nobody knows
     reads_output(config) -> bool      whether there must be an output; true
 """
@@ -116,6 +118,15 @@ class Grader:
             self.file.check(self.config, reference, row)
         else:
             self.file.grade(self.config, reference, reference, row)
+
+    def prepare(self, means: Means) -> None:
+        """Open the models that will be asked.
+
+        Raises:
+            TunesmithError: One of them cannot be opened.
+        """
+        if hasattr(self.file, "prepare"):
+            self.file.prepare(self.config, means)
 
     def score_all(self, answers: Sequence[Answered], means: Means) -> list[Scored]:
         """Score many outputs, in their order.

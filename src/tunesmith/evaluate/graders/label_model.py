@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from tunesmith.evaluate.graders.base import Answered, Scored
-from tunesmith.evaluate.judges.asking import scores
+from tunesmith.evaluate.judges.asking import open_judge, scores
 from tunesmith.evaluate.judges.replies import FORM, label_in
 from tunesmith.evaluate.judges.section import JudgeSection
 from tunesmith.evaluate.means import Means
@@ -42,6 +42,11 @@ class Config(JudgeSection):
 def check(config: Config, reference: str, row: Mapping[str, Any]) -> None:
     """Raise where a place of the question leads nowhere."""
     config.question("", reference, reference, row)
+
+
+def prepare(config: Config, means: Means) -> None:
+    """Open the judge."""
+    open_judge(config, means)
 
 
 def score_all(config: Config, answers: Sequence[Answered], means: Means) -> list[Scored]:

@@ -1,10 +1,10 @@
 r"""1 when the answer to a problem in mathematics has the value of the right one, else 0.
 
 Of the output as of the reference the last `\boxed{...}` counts, or what follows `####`, as in
-GSM8K, or "answer is", or the last number (`evaluate/math_answer.py`). Numbers, fractions, percents,
-roots, powers and lists of them are read, in plain writing and in LaTeX, and are equal within a
-relative tolerance. 50% is 0.5, and it is 50 where the reference has no percent sign. Other answers,
-with unknowns for one, are equal when they are written alike but for spaces.
+GSM8K, or "answer is", or of the output the last number (`evaluate/math_answer.py`). Numbers,
+fractions, percents, roots, powers and lists of them are read, in plain writing and in LaTeX, and
+are equal within a relative tolerance. 50% is 0.5, and it is 50 where the reference has no percent
+sign. Other answers, with unknowns for one, are equal when they are written alike but for spaces.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,9 @@ from tunesmith.config.section import Section
 from tunesmith.evaluate.graders.base import need_reference
 from tunesmith.evaluate.math_answer import answer_in, numbers_of, plain_text
 from tunesmith.evaluate.templates import Template, fill
+
+MAX_WORDS = 8
+"""Of a right answer without a value: a longer one is a solution, not its answer."""
 
 
 class Config(Section):
@@ -35,10 +38,13 @@ class Config(Section):
 
 def grade(config: Config, output: str, reference: str, row: Mapping[str, Any]) -> float:
     """1.0 or 0.0; a ValueError when the row has no answer."""
-    wanted = answer_in(fill(config.reference, output, reference, row))
+    wanted = answer_in(fill(config.reference, output, reference, row), last_number=False)
     need_reference(wanted)
-    got = answer_in(fill(config.input, output, reference, row))
-    values, right = numbers_of(got), numbers_of(wanted)
+    right = numbers_of(wanted)
+    if right is None and len(wanted.split()) > MAX_WORDS:
+        raise ValueError("a right answer of many words: mark its value with #### or \\boxed{}")
+    got = answer_in(fill(config.input, output, reference, row), last_number=right is not None)
+    values = numbers_of(got)
     if values is None or right is None:
         return float(_written(got) == _written(wanted))
     if len(values) != len(right):

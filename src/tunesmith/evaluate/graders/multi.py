@@ -81,6 +81,12 @@ def check(config: Config, reference: str, row: Mapping[str, Any]) -> None:
         graders.build(config.graders[name], name).check(reference, row)
 
 
+def prepare(config: Config, means: Means) -> None:
+    """Open what the graders of the formula will ask."""
+    for name in config.formula().names:
+        graders.build(config.graders[name], name).prepare(means)
+
+
 def bounds(config: Config) -> None:
     """Not known: a formula may give any number."""
 

@@ -1,0 +1,212 @@
+"""The sandbox: what a source can do, what it cannot, and what becomes of the rows beside it."""
+
+import math
+import os
+import sys
+from time import monotonic
+
+import pytest
+
+from tunesmith.errors import RecipeError
+from tunesmith.evaluate import graders
+from tunesmith.evaluate.graders.base import Answered
+from tunesmith.evaluate.sandbox.box import Box, Graded
+
+ONLY_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the wall is Linux's")
+
+CALLS = """
+import ctypes, os, resource, signal, socket, subprocess, sys, threading
+
+def grade(sample, item):
+    return CALLS[item["call"]]()
+
+def forked():
+    return os.fork() and 1
+
+def listening():
+    server = socket.socket(socket.AF_UNIX)
+    return 1
+
+def written():
+    with open("a", "w") as file:
+        file.write("x")
+    return 1
+
+def spinning():
+    while True:
+        pass
+
+def threaded():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(1))
+    thread.start()
+    thread.join()
+    return found[0]
+
+def deaf():
+    for number in range(1, 32):
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_IGN)
+    spinning()
+
+def raised():
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    return 1
+
+CALLS = {
+    "one": lambda: 1,
+    "half": lambda: 0.5,
+    "environment": lambda: int("SECRET" in os.environ or "HOME" in os.environ),
+    "threaded": threaded,
+    "printed": lambda: print("x" * 10**6) or 1,
+    "text": lambda: "good",
+    "nan": lambda: float("nan"),
+    "raises": lambda: 1 / 0,
+    "exits": lambda: sys.exit(0),
+    "memory": lambda: len(bytearray(2**30)),
+    "socket": lambda: socket.socket() and 1,
+    "unix socket": listening,
+    "forked": forked,
+    "subprocess": lambda: subprocess.run([sys.executable, "-c", ""]).returncode + 1,
+    "replaced": lambda: os.execv(sys.executable, [sys.executable]),
+    "kill parent": lambda: os.kill(os.getppid(), 9) or 1,
+    "raised": raised,
+    "passwords": lambda: len(open("/etc/passwd").read()),
+    "root": lambda: len(os.listdir("/")),
+    "written": written,
+    "gone": lambda: os._exit(0),
+    "crash": lambda: ctypes.string_at(0),
+    "spinning": spinning,
+    "deaf": deaf,
+    "silent": lambda: os.close(item_channel()) or 1,
+}
+
+def item_channel():
+    for number in range(3, 64):
+        try:
+            os.fstat(number)
+            os.close(number)
+        except OSError:
+            pass
+    return 63
+"""
+
+
+def ask(*calls, source=CALLS, seconds=1.0, **options):
+    box = Box(source, seconds, memory_mib=256, **options)
+    return box.grade([({}, {"call": call}) for call in calls])
+
+
+def test_scores_come_in_order(monkeypatch):
+    monkeypatch.setenv("SECRET", "x")
+    found = ask("one", "half", "environment", "threaded", "printed")
+    assert found == [Graded(1.0), Graded(0.5), Graded(0.0), Graded(1.0), Graded(1.0)]
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        ("text", "ValueError: could not convert string to float: 'good'"),
+        ("raises", "ZeroDivisionError: division by zero"),
+        ("exits", "SystemExit: 0"),
+        ("unknown", "KeyError: 'unknown'"),
+        ("gone", "its process ended with 0"),
+        ("crash", "its process was ended by SIGSEGV"),
+        ("silent", "its process ended with 1"),
+        pytest.param("memory", "MemoryError", marks=ONLY_LINUX),
+    ],
+)
+def test_a_row_that_fails_fails_alone(call, why):
+    assert ask("one", call, "half") == [Graded(1.0), Graded(0.0, why), Graded(0.5)]
+
+
+def test_a_row_that_overstays_is_ended():
+    begun = monotonic()
+    late = Graded(0.0, "it took more than 0.3 s")
+    assert ask("spinning", "one", "deaf", seconds=0.3) == [late, Graded(1.0), late]
+    assert monotonic() - begun < 20
+
+
+@ONLY_LINUX
+@pytest.mark.parametrize(
+    "call",
+    [
+        "socket",
+        "unix socket",
+        "forked",
+        "subprocess",
+        "replaced",
+        "kill parent",
+        "raised",
+        "passwords",
+        "root",
+        "written",
+    ],
+)
+def test_nothing_outside_is_reached(call):
+    standing = Box("", 1, 64).walls()
+    if not {"files", "network", "processes"} <= set(standing):
+        pytest.skip(f"this kernel has only the walls {', '.join(standing)}")
+    (found,) = ask(call)
+    assert found.score == 0.0
+    assert "not permitted" in found.failure or "denied" in found.failure or "limit" in found.failure
+
+
+def test_nan_is_handed_on_and_refused_by_the_grading():
+    assert math.isnan(ask("nan")[0].score)
+    spec = {"type": "python", "source": "def grade(sample, item): return float('nan')"}
+    scored = graders.open(spec).score_all([Answered("", "", {})])[0]
+    assert (scored.score, scored.failure) == (0.0, "a score of nan; expected a finite number")
+
+
+def test_an_open_file_is_not_inherited(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    source = "import os\ndef grade(sample, item): return len(os.read(item['call'], 9))"
+    with secret.open() as file:
+        os.set_inheritable(file.fileno(), True)
+        (found,) = ask(file.fileno(), source=source)
+    assert found.score == 0.0
+    assert "Bad file descriptor" in found.failure
+
+
+@ONLY_LINUX
+def test_a_file_that_is_named_may_be_read(tmp_path):
+    path = tmp_path / "data"
+    path.write_text("12345")
+    source = "def grade(sample, item): return len(open(item['call']).read())"
+    assert ask(str(path), source=source, readable=(str(path),))[0].score == 5
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("x = 1", "NameError: no function grade(sample, item)"),
+        ("def grade(", "SyntaxError: '(' was never closed"),
+        ("import not_there", "ModuleNotFoundError: No module named 'not_there'"),
+        ("import os; os._exit(3)", "its process ended with 3"),
+    ],
+)  # fmt: skip
+def test_a_source_that_is_no_grader_is_an_error(source, why):
+    with pytest.raises(RecipeError) as error:
+        ask("one", source=source)
+    assert f"grader: got a source that ends with {why}" in str(error.value)
+    assert "expected def grade(sample, item)" in str(error.value)
+
+
+def test_rows_share_a_process_unless_each_has_its_own():
+    source = "seen = []\ndef grade(sample, item):\n    seen.append(1)\n    return len(seen)"
+    assert [g.score for g in ask("a", "b", "c", source=source)] == [1, 2, 3]
+    assert [g.score for g in ask("a", "b", "c", source=source, fresh=True)] == [1, 1, 1]
+
+
+def test_large_rows_and_installed_packages_get_in():
+    source = (
+        "import numpy\ndef grade(sample, item): return int(numpy.ones(3).sum()) + len(item['call'])"
+    )
+    assert ask("\N{SNOWMAN}" * 10**6, source=source, seconds=60)[0].score == 10**6 + 3
+
+
+def test_no_rows_start_nothing():
+    assert Box("not Python", 1, 64).grade([]) == []
