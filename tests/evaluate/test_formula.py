@@ -59,16 +59,16 @@ def test_an_error_names_what_was_expected_and_where(text, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "at"),
     [
-        ("1 / (a - 3)", "division by zero"), ("sqrt(0 - a)", ""), ("log(0)", ""),
-        ("exp(1000)", ""), ("10 ^ 400", ""), ("(0 - 8) ^ 0.5", "no value"), ("0 ^ -1", ""),
-        ("1e308 * 10", "no value: inf"),
+        ("1 / (a - 3)", " at a = 3"), ("sqrt(0 - a)", " at a = 3"), ("log(0)", ""),
+        ("exp(1000)", ""), ("10 ^ 400", ""), ("(0 - 8) ^ b", " at b = 0.5"), ("0 ^ -1", ""), ("1e308 * 10", ""),
+        ("floor(1e308 * 10) + b / a", " at b = 0.5, a = 3"),
     ],
 )  # fmt: skip
-def test_a_formula_without_a_value_says_so(text, message):
+def test_a_formula_without_a_value_says_so(text, at):
     formula = parse(text, VALUES)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"the formula has no value{at}$"):
         formula(VALUES)
 
 

@@ -66,10 +66,11 @@ class Formula:
         """
         try:
             result = self.value(values)
-        except (ZeroDivisionError, OverflowError) as error:
-            raise ValueError(f"the formula has no value: {error}") from error
+        except (ArithmeticError, ValueError):
+            result = math.nan
         if isinstance(result, complex) or not math.isfinite(result):
-            raise ValueError(f"the formula has no value: {result}")
+            given = ", ".join(f"{name} = {values[name]:g}" for name in self.names)
+            raise ValueError(f"the formula has no value{given and f' at {given}'}")
         return float(result)
 
 
