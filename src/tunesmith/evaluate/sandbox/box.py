@@ -18,6 +18,8 @@ from typing import Any
 
 from tunesmith.errors import MachineError, RecipeError
 
+WALLS = ("memory", "time", "files", "network", "processes")
+"""Those there are; see `walls.py`."""
 INSIDE = Path(__file__).with_name("inside.py")
 
 START_SECONDS = 30.0
