@@ -2,7 +2,9 @@
 
 import math
 import os
+import subprocess
 import sys
+import time
 from time import monotonic
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from tunesmith.errors import RecipeError
 from tunesmith.evaluate import graders
 from tunesmith.evaluate.graders.base import Answered
+from tunesmith.evaluate.means import NO_MEANS
 from tunesmith.evaluate.sandbox.box import Box, Graded
 
 ONLY_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the wall is Linux's")
@@ -193,6 +196,68 @@ def test_a_source_that_is_no_grader_is_an_error(source, why):
         ask("one", source=source)
     assert f"grader: got a source that ends with {why}" in str(error.value)
     assert "expected def grade(sample, item)" in str(error.value)
+
+
+def test_a_python_grader_that_cannot_start_is_found_before_a_run():
+    source = "import not_there\ndef grade(sample, item): return 1"
+    grader = graders.build({"type": "python", "source": source, "image_tag": "2025-05-08"})
+    with pytest.raises(RecipeError) as error:
+        grader.prepare(NO_MEANS)
+    assert "python grader, written for image 2025-05-08: got a source" in str(error.value)
+    graders.build({"type": "python", "source": "def grade(a, b): return 1"}).prepare(NO_MEANS)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("x = 1", "expected a function grade(sample, item)"),
+        ("def grade(", "expected Python; '(' was never closed"),
+        ("#" * 256_001, "expected at most 256,000 bytes"),
+    ],
+)
+def test_a_python_grader_that_is_none_is_refused_with_the_recipe(source, text):
+    with pytest.raises(RecipeError) as error:
+        graders.build({"type": "python", "source": source})
+    assert text in str(error.value)
+
+
+@ONLY_LINUX
+def test_no_process_is_left_when_ours_is_killed(tmp_path):
+    """The child sleeps without end; its parent is killed, so nobody holds the clock any more."""
+    path = tmp_path / "pid"
+    code = (
+        "import time\n"
+        "from tunesmith.evaluate.sandbox import box\n"
+        "start = box._start\n"
+        "def told(folder):\n"
+        "    child = start(folder)\n"
+        f"    open({str(path)!r}, 'w').write(str(child.pid))\n"
+        "    return child\n"
+        "box._start = told\n"
+        "source = 'import time\\ndef grade(s, i): time.sleep(60)'\n"
+        "box.Box(source, 60, 64).grade([({}, {})])\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    while not (path.is_file() and path.read_text()):
+        time.sleep(0.05)
+    time.sleep(1.0)
+    parent.kill()
+    parent.wait()
+    child = int(path.read_text())
+    for _ in range(200):
+        if not is_running(child):
+            return
+        time.sleep(0.05)
+    os.kill(child, 9)
+    pytest.fail("the process of the sandbox outlived ours")
+
+
+def is_running(process):
+    try:
+        with open(f"/proc/{process}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_rows_share_a_process_unless_each_has_its_own():

@@ -62,10 +62,21 @@ def check(config: Config, reference: str, row: Mapping[str, Any]) -> None:
     """Nothing: what a source makes of a row is seen when it runs."""
 
 
+def prepare(config: Config, means: Means) -> None:
+    """Read the source in the sandbox, and raise where it is no grader."""
+    _box(config).require_grader()
+
+
 def score_all(config: Config, answers: Sequence[Answered], means: Means) -> list[Scored]:
     """What the function returns for each output."""
-    where = f"python grader, written for image {config.image_tag}" if config.image_tag else "python"
-    box = Box(config.source, config.timeout_seconds, config.memory_mib, where=where)
+    box = _box(config)
     asked = [values_of(answer.output, answer.reference, answer.row) for answer in answers]
     graded = box.grade([(values["sample"], values["item"]) for values in asked])
     return [Scored(each.score, each.failure) for each in graded]
+
+
+def _box(config: Config) -> Box:
+    tag = f", written for image {config.image_tag}" if config.image_tag else ""
+    return Box(
+        config.source, config.timeout_seconds, config.memory_mib, where=f"python grader{tag}"
+    )

@@ -86,6 +86,11 @@ class Box:
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             return [graded for each in pool.map(self._alone, rows) for graded in each]
 
+    def require_grader(self) -> None:
+        """Read the source as `grade` would, and raise what that would where it is no grader."""
+        with _Child(self, 0):
+            pass
+
     def walls(self) -> list[str]:
         """The walls that stand on this machine: memory, time, files, network, processes."""
         with _Child(replace(self, source="def grade(sample, item): return 0"), 1) as child:

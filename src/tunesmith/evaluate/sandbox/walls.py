@@ -75,7 +75,8 @@ LOAD, EQUAL, AT_LEAST, BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16
 """Where it finds what was called."""
 
-PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 1, 38, 22, 2
+SIGKILL = 9
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 READ_FILE, READ_DIR = 1 << 2, 1 << 3
 LANDLOCK_FILES = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
@@ -104,6 +105,8 @@ def raise_walls(memory_bytes: int, cpu_seconds: int, readable: Iterable[str]) ->
     if sys.platform != "linux":
         return walls
     libc = ctypes.CDLL(None, use_errno=True)
+    # Should the other end be killed, nobody would hold the clock.
+    libc.prctl(PR_SET_PDEATHSIG, *map(ctypes.c_ulong, (SIGKILL, 0, 0, 0)))
     if libc.prctl(PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0))) != 0:
         return walls
     if _landlock(libc, [*READABLE, *readable]):
