@@ -99,11 +99,12 @@ class Speaker:
         """Token ids of a conversation, ready for the answer to follow."""
         if self.tokenizer.chat_template is None:
             return list(self.tokenizer("\n".join(str(m["content"]) for m in messages))["input_ids"])
-        text = self._template.text(messages, opened=True)
+        text = self.template.text(messages, opened=True)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     @cached_property
-    def _template(self) -> Program:
+    def template(self) -> Program:
+        """The chat template of the tokenizer."""
         return program(self.tokenizer)
 
     def text(self, tokens: list[int]) -> str:

@@ -16,6 +16,7 @@ from tunesmith.errors import DataError, RecipeError
 from tunesmith.evaluate.means import Drawing, Judge, LogLikelihoods, Means, Unanswered
 from tunesmith.evaluate.task import TaskRows
 from tunesmith.generate.answers import answers
+from tunesmith.generate.modes import max_tokens
 from tunesmith.generate.options import GenerateOptions, Sampling
 from tunesmith.models.policy import Policy
 from tunesmith.models.resolve import resolve
@@ -55,7 +56,7 @@ class LocalJudge:
             ids = self.speaker.ids(question)
         except ValueError as error:
             return Unanswered(str(error).splitlines()[0])
-        longest = getattr(self.speaker.model.config, "max_position_embeddings", None)
+        longest = max_tokens(self.speaker.model)
         if longest is not None and len(ids) >= longest:
             return Unanswered(f"a question of {len(ids):,} tokens to a judge that sees {longest:,}")
         return ids
