@@ -134,8 +134,10 @@ def test_a_text_is_no_task(renderer):
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"grader": "exat"}, "grader: got 'exat' (str); expected one of exact, json_equal, "
-                             "string_check, text_similarity (did you mean exact?)"),
+        ({"grader": "exat"}, "grader: got 'exat' (str); expected one of choice, code_tests, ex"),
+        ({"grader": "exat"}, "text_similarity, tool_call (did you mean exact?)"),
+        ({"grader": {"type": "score_model", "model": "a", "range": [1, 5],
+                     "input": [{"role": "user", "content": "a"}]}}, "not 1 to 5 (put it into"),
         ({"grader": {"type": "json_equal", "feilds": True}}, "feilds: a key of the recipe (did you "
                                                              "mean fields?)"),
         ({"grader": {"type": "string_check", "operation": "neq"}}, "operation: 'eq', 'ne', 'like'"),

@@ -51,7 +51,7 @@ def test_output_json():
         ("item.a.b", "{{item.a.b}}, a path that leads nowhere; expected a path that ends at "),
         ("item.deep.b[2]", "expected a place in item.deep.b, which has 2"),
         ("item.deep.b.x", "expected a place in item.deep.b, which has 2"),
-        ("sample.choices", "expected a key that sample has: output_text"),
+        ("sample.choice", "expected a key that sample has: choices, output_json, output_text"),
     ],
 )  # fmt: skip
 def test_a_path_that_leads_nowhere_is_named(path, text):

@@ -63,19 +63,19 @@ class Speaker:
 
     def texts(self, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
         """Greedy answers to prompts that are token ids already."""
-        options = GenerateOptions(max_new_tokens, self.stop_ids, self._pad)
-        return [self._text(tokens) for tokens in generate(self.model, prompts, options)]
+        options = GenerateOptions(max_new_tokens, self.stop_ids, self.pad)
+        return [self.text(tokens) for tokens in generate(self.model, prompts, options)]
 
     def stream(
         self, messages: Messages, max_new_tokens: int, sampling: Sampling = GREEDY
     ) -> Iterator[str]:
         """The answer in pieces of text, as they come."""
-        options = GenerateOptions(max_new_tokens, self.stop_ids, self._pad)
+        options = GenerateOptions(max_new_tokens, self.stop_ids, self.pad)
         tokens: list[int] = []
         shown = ""
         for token in stream(self.model, self.ids(messages), options, sampling):
             tokens.append(token)
-            text = self._text(tokens)
+            text = self.text(tokens)
             # A character of several tokens decodes to U+FFFD until its last one is there.
             if not text.endswith("\ufffd"):
                 yield text[len(shown) :]
@@ -100,18 +100,21 @@ class Speaker:
         """Token ids of a conversation, ready for the answer to follow."""
         if self.tokenizer.chat_template is None:
             return list(self.tokenizer("\n".join(str(m["content"]) for m in messages))["input_ids"])
-        text = self._template.text(messages, opened=True)
+        text = self.template.text(messages, opened=True)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     @cached_property
-    def _template(self) -> Program:
+    def template(self) -> Program:
+        """The chat template of the tokenizer."""
         return program(self.tokenizer)
 
-    def _text(self, tokens: list[int]) -> str:
+    def text(self, tokens: list[int]) -> str:
+        """Tokens as text, without special ones."""
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
     @property
-    def _pad(self) -> int:
+    def pad(self) -> int:
+        """A token to fill padded batches with; it is masked."""
         pad = self.tokenizer.pad_token_id
         return 0 if pad is None else pad
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 
 from tunesmith.api.build import Learner, Rows
+from tunesmith.api.judges import bind_tasks
 from tunesmith.api.measures import Answers, build_heldout, build_probes, build_tasks
 from tunesmith.evaluate.task import TaskRows, run_task
 from tunesmith.recipe import Recipe
@@ -32,7 +33,8 @@ def rehearse(recipe: Recipe, rows: Rows, learner: Learner, num_steps: int) -> fl
     answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)
     learner.policy.model.eval()
     each = _heldout(recipe, rows, learner)
-    each += sum(_task(task, answers) for task in build_tasks(recipe, rows.renderer))
+    tasks = bind_tasks(build_tasks(recipe, rows.renderer), recipe, learner, rows.renderer)
+    each += sum(_task(task, answers) for task in tasks)
     with TemporaryDirectory() as folder:
         asking, probes = _timed(lambda: build_probes(recipe, learner, answers, Path(folder)))
     each += sum(_timed(probe.measure)[0] for probe in probes)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tunesmith.api import build, lock
 from tunesmith.api.build import Learner, Rows
+from tunesmith.api.judges import bind_tasks
 from tunesmith.api.measures import (
     Answers,
     BoundProbe,
@@ -125,7 +126,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
         policy=learner.policy,
         speaker=answers,
         heldout=build_heldout(recipe, rows, learner),
-        tasks=tasks,
+        tasks=bind_tasks(tasks, recipe, learner, rows.renderer),
         probes=probes,
         missing=missing,
         folder=folder.path / "evaluations",

@@ -7,11 +7,14 @@ import typer
 
 from tunesmith import __version__
 from tunesmith.cli import (
+    adapters,
     chat,
     evaluate,
     export,
     find_lr,
+    graders,
     merge,
+    methods,
     plan,
     preview,
     prove,
@@ -41,6 +44,9 @@ VERBS = (
     verify,
     runs,
     schema,
+    methods,
+    adapters,
+    graders,
 )
 
 

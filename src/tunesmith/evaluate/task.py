@@ -13,12 +13,16 @@ from pydantic import Field, field_validator, model_validator
 from tunesmith.config.section import Section
 from tunesmith.data.row import Conversation, Row, RowProblem, place, show
 from tunesmith.data.template import Renderer
-from tunesmith.errors import DataError, RecipeError, TunesmithError
+from tunesmith.errors import DataError, TunesmithError
 from tunesmith.evaluate import graders
-from tunesmith.evaluate.graders.base import Grader
+from tunesmith.evaluate.graders import Grader, Grading
+from tunesmith.evaluate.means import Means
 
 GenerateTexts = Callable[[list[list[int]], int], list[str]]
 """Answers prompts, given as token ids, with at most so many new tokens, in their order."""
+
+SHARE = (0.0, 1.0)
+"""Scores of a task are shares of what could be had."""
 
 
 class TaskSpec(Section):
@@ -45,12 +49,12 @@ class TaskSpec(Section):
     @field_validator("grader")
     @classmethod
     def _grader_can_be_built(cls, spec: str | dict[str, Any]) -> str | dict[str, Any]:
-        try:
-            graders.build(spec)
-        except RecipeError as error:
-            place = error.where.removeprefix("grader").removeprefix(": ")
-            hint = f" ({error.hint})" if error.hint else ""
-            raise ValueError(f"{place and place + ': '}{error.expected}{hint}") from error
+        low, high = graders.valid(spec).bounds or SHARE
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"scores from 0 to 1, for a task shows them as a share, not {low:g} to {high:g} "
+                f"(put it into a multi whose calculate_output brings it there)"
+            )
         return spec
 
 
@@ -66,7 +70,7 @@ class TaskRows:
         places: File and number of each row, for messages.
         asked: The last message of the user in each row, for people to read.
         max_new_tokens: Longest answer.
-        grader: Scores one output.
+        grading: Scores the outputs.
     """
 
     name: str
@@ -76,10 +80,19 @@ class TaskRows:
     places: list[str]
     asked: list[str]
     max_new_tokens: int
-    grader: Grader
+    grading: Grading
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def asking(self, means: Means) -> "TaskRows":
+        """The same task, whose grader may ask these models.
+
+        Raises:
+            TunesmithError: One that it will ask cannot be opened.
+        """
+        self.grading.grader.prepare(means)
+        return replace(self, grading=replace(self.grading, means=means))
 
     def first(self, rows: int) -> "TaskRows":
         """The same task with so many rows at most."""
@@ -125,8 +138,8 @@ class TaskResult:
 def prepare_task(spec: TaskSpec, rows: Iterable[Row], renderer: Renderer) -> TaskRows:
     """Render the prompts and see that every row can be graded, before any model runs.
 
-    Each row's own answer is graded once: a grader that fails on that, for want of a key in the row
-    or because the answer is not JSON, would score 0 whatever the model does.
+    A grader that fails on a row, for want of a key in it or because the row's own answer is not
+    JSON, would score 0 whatever the model does.
 
     Args:
         spec: The task.
@@ -137,7 +150,8 @@ def prepare_task(spec: TaskSpec, rows: Iterable[Row], renderer: Renderer) -> Tas
         DataError: There are no rows, or one cannot be rendered or graded; names file and row.
         RecipeError: The grader names a key that a row does not have.
     """
-    task = TaskRows(spec.name, [], [], [], [], [], spec.max_new_tokens, graders.build(spec.grader))
+    grading = replace(graders.open(spec.grader), within=SHARE)
+    task = TaskRows(spec.name, [], [], [], [], [], spec.max_new_tokens, grading)
     for row in islice(rows, spec.limit):
         _add(task, row, renderer)
     if not task.prompts:
@@ -157,7 +171,7 @@ def _add(task: TaskRows, row: Row, renderer: Renderer) -> None:
         reference = renderer.reference(content) if answered else ""
     except RowProblem as problem:
         raise problem.at(row.source, row.number) from problem
-    _check_gradable(task.grader, reference, row.raw, where)
+    _check_gradable(task.grading.grader, reference, row.raw, where)
     task.references.append(reference)
     task.raw.append(row.raw)
     task.places.append(where)
@@ -167,7 +181,7 @@ def _add(task: TaskRows, row: Row, renderer: Renderer) -> None:
 
 def _check_gradable(grader: Grader, reference: str, raw: dict[str, Any], where: str) -> None:
     try:
-        grader(reference, reference, raw)
+        grader.check(reference, raw)
     except TunesmithError as error:
         raise type(error)(
             f"{where}: {error.where}", got=error.got, expected=error.expected, hint=error.hint
@@ -190,24 +204,12 @@ def run_task(task: TaskRows, generate_texts: GenerateTexts) -> TaskResult:
 
     Returns:
         Outputs and scores in the order of the rows. A row on whose output the grader raises, or
-        gives no number from 0 to 1, scores 0 and is listed in `failures`.
+        gives no number from 0 to 1, scores 0 and is listed in `failures`. A grader that reads no
+        output leaves the model unasked; then its own words stand for the outputs.
     """
-    outputs = generate_texts(task.prompts, task.max_new_tokens)
-    scores = np.zeros(len(task))
-    failures = []
-    rows = zip(outputs, task.references, task.raw, strict=True)
-    for i, (output, reference, raw) in enumerate(rows):
-        try:
-            scores[i] = _checked(task.grader(output, reference, raw))
-        # The border that keeps a grader from ending a run.
-        except Exception as error:
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            failures.append(Failure(task.places[i], why))
-    return TaskResult(task.name, outputs, scores, failures)
-
-
-def _checked(score: float) -> float:
-    """The score, if it is one: NaN would spoil the mean over all rows."""
-    if not 0.0 <= score <= 1.0:
-        raise ValueError(f"a score of {score}; expected 0 to 1")
-    return score
+    reads = task.grading.grader.reads_output
+    asked = generate_texts(task.prompts, task.max_new_tokens) if reads else [""] * len(task)
+    grades = task.grading.grade_all(asked, task.references, task.raw, task.prompts)
+    outputs = asked if reads else grades.said
+    failures = [Failure(task.places[i], reason) for i, reason in grades.failures.items()]
+    return TaskResult(task.name, outputs, grades.scores, failures)

@@ -13,6 +13,7 @@ from pydantic import AfterValidator
 
 from tunesmith.config.check import did_you_mean
 from tunesmith.errors import RecipeError
+from tunesmith.evaluate.tool_calls import find_calls
 
 ROOTS = ("item", "sample")
 _PLACE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
@@ -47,9 +48,7 @@ def places(text: str) -> list[str]:
 def fill(text: str, output: str, reference: str, row: Mapping[str, Any]) -> str:
     """Put the values in place of the paths of `text`.
 
-    `sample.output_text` is the output; `sample.output_json` is the output parsed. `item` is the
-    row; `item.reference` and `item.reference_answer` are the reference answer, unless the row has
-    such a key itself. A value that is no text is written as JSON.
+    What the paths lead into is told in `values_of`. A value that is no text is written as JSON.
 
     Args:
         text: A template.
@@ -61,12 +60,54 @@ def fill(text: str, output: str, reference: str, row: Mapping[str, Any]) -> str:
         RecipeError: A path leads nowhere; the message names it and what there is instead.
         ValueError: `sample.output_json` of an output that is not JSON.
     """
-    answers = {"reference": reference, "reference_answer": reference} if reference else {}
-    values: dict[str, Any] = {"item": {**answers, **row}, "sample": {"output_text": output}}
-    if any(_parts(path)[:2] == ["sample", "output_json"] for path in places(text)):
-        values["sample"]["output_json"] = json.loads(output)
+    paths = places(text)
+    values = values_of(output, reference, row) if paths else {}
+    if values and values["sample"]["output_json"] is None:
+        _need_json(paths, output)
     # In one pass, so that braces in the user's own text are never taken for a place.
     return _PLACE.sub(lambda match: _shown(_look_up(values, match[1].strip())), text)
+
+
+def look_up(text: str, output: str, reference: str, row: Mapping[str, Any]) -> Any:
+    """The value itself where the template is one place and nothing else; else as `fill`.
+
+    Raises:
+        RecipeError: As `fill`.
+        ValueError: As `fill`.
+    """
+    whole = _PLACE.fullmatch(text.strip())
+    if whole is None or len(places(text)) != 1:
+        return fill(text, output, reference, row)
+    return _look_up(values_of(output, reference, row), whole[1].strip())
+
+
+def values_of(output: str, reference: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What graders may look into: `sample`, the output, and `item`, the row.
+
+    `sample.output_text` is the output, `sample.output_json` the output parsed (None where it is not
+    JSON), `sample.output_tools` the tools that it calls, and `sample.choices` what OpenAI's API
+    would have returned. `item` is the row; `item.reference` and `item.reference_answer` are the
+    reference answer, unless the row has such a key itself.
+    """
+    answers = {"reference": reference, "reference_answer": reference} if reference else {}
+    try:
+        parsed = json.loads(output)
+    except (ValueError, RecursionError):
+        parsed = None
+    calls = [{"type": "function", "function": call.as_dict()} for call in find_calls(output)]
+    message = {"role": "assistant", "content": output, "tool_calls": calls}
+    given = {
+        "output_text": output,
+        "output_json": parsed,
+        "output_tools": calls,
+        "choices": [{"index": 0, "message": message}],
+    }
+    return {"item": {**answers, **row}, "sample": given}
+
+
+def _need_json(paths: list[str], output: str) -> None:
+    if any(_parts(path)[:2] == ["sample", "output_json"] for path in paths):
+        json.loads(output)
 
 
 def _parts(path: str) -> list[str]:

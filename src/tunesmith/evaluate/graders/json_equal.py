@@ -5,13 +5,12 @@ Both are parsed, so white space, the order of keys and the writing of numbers do
 two equal keys in one object, or text around the value make an output wrong.
 """
 
-import json
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from tunesmith.config.section import Section
 from tunesmith.evaluate.graders.base import need_reference
+from tunesmith.evaluate.json_values import equal, parse
 
 
 class Config(Section):
@@ -47,24 +46,6 @@ def grade(config: Config, output: str, reference: str, row: Mapping[str, Any]) -
         return 0.0
 
 
-def parse(text: str) -> Any:
-    """The value of a JSON text; a ValueError where it is not strict JSON."""
-    return json.loads(
-        text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_distinct
-    )
-
-
-def equal(a: Any, b: Any) -> bool:
-    """Whether two parsed values are the same JSON value."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return bool(a == b)
-
-
 def _credit(got: dict[str, Any], expected: dict[str, Any]) -> float:
     num_right = sum(key in got and equal(got[key], value) for key, value in expected.items())
     extra = bool(got.keys() - expected.keys())
@@ -72,21 +53,3 @@ def _credit(got: dict[str, Any], expected: dict[str, Any]) -> float:
         return float(not extra)
     most = len(expected) / (len(expected) + extra)
     return min(num_right / len(expected), most)
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"{digits[:20]} is too large for a double")
-    return value
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise ValueError("two equal keys in one object")
-    return values
