@@ -9,6 +9,7 @@ import torch
 from tunesmith.adapters import base as adapters
 from tunesmith.config.section import Section
 from tunesmith.data.section import DataSection, Source
+from tunesmith.data.sources import EXPECTED
 from tunesmith.engine import precision
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.section import TrainSection
@@ -19,6 +20,9 @@ from tunesmith.models.shape import shape_of
 from tunesmith.recipe import Recipe
 
 S = TypeVar("S", bound=Section)
+
+TEXT_FOLDERS = ("data.train", "data.eval")
+"""Keys that may name a folder of texts."""
 
 DEFAULT_ROWS = 8
 """Rows in one forward pass when the recipe gives neither rows nor tokens."""
@@ -82,13 +86,13 @@ def require_paths(recipe: Recipe) -> None:
     named += [("data.eval", s.path) for s in recipe.data.eval_sources]
     named += [(f"evaluate.tasks.{i}.path", t.path) for i, t in enumerate(recipe.evaluate.tasks)]
     for key, path in named:
-        if not Path(path).is_file():
+        if not Path(path).is_file() and not (key in TEXT_FOLDERS and Path(path).is_dir()):
             folder = Path(path).parent
             beside = sorted(p.name for p in folder.glob("*.*"))[:6] if folder.is_dir() else []
             raise RecipeError(
                 key,
                 got=f"{path}, which is no file",
-                expected="a .jsonl, .json, .csv or .parquet file",
+                expected=EXPECTED,
                 hint=f"that folder holds {', '.join(beside)}" if beside else "check the path",
             )
 

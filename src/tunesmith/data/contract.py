@@ -98,9 +98,9 @@ def _stop_token(train: Prepared, renderer: Renderer) -> Check:
         is_stop = np.isin(columns.input_ids, stops) & columns.trained
         ends = is_stop if renderer.train_on != "all" else _carried(is_stop, columns.offsets)
         fine = (last >= 0) & ends[np.maximum(last, 0)]
-        whole += int((~columns.truncated).sum())
-        cut += int(columns.truncated.sum())
-        wrong += columns.example[~fine & ~columns.truncated].tolist()
+        whole += int((~columns.open_end).sum())
+        cut += int(columns.open_end.sum())
+        wrong += columns.example[~fine & ~columns.open_end].tolist()
     share = 1.0 - len(wrong) / whole if whole else 1.0
     what = "examples" if whole + cut == len(train) else "sequences"
     says = f"{share:.1%} of {whole} {what} end with a trained stop token"
@@ -146,7 +146,8 @@ def _begins(train: Prepared, renderer: Renderer) -> Check:
     wrong: list[int] = []
     for columns in train.columns() if renderer.bos else ():
         first = columns.input_ids[columns.offsets[:-1]]
-        wrong += columns.example[first != renderer.bos[0]].tolist()
+        lacks = (first != renderer.bos[0]) & ~columns.open_start
+        wrong += columns.example[lacks].tolist()
     says = f"{len(wrong)} examples lack the BOS that the tokenizer itself adds"
     says += ": the chat template leaves it out" if wrong else ""
     return Check("BOS first", not wrong, len(wrong), says)
@@ -224,6 +225,8 @@ def _lengths(train: Prepared, renderer: Renderer) -> Check:
     """Rows that were longer than max_tokens, and what became of them."""
     dropped, truncated = train.counts.dropped, train.counts.truncated
     says = f"beyond {renderer.max_tokens} tokens: {dropped} rows dropped, {truncated} truncated"
+    if cuts := train.counts.cuts:
+        says += f"; documents cut in two {cuts} times, without losing a token"
     return Check("lengths", not dropped and not truncated, dropped + truncated, says)
 
 

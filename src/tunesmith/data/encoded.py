@@ -20,6 +20,8 @@ class Encoded:
             answer, say. Empty for one sequence.
         numbers: What the row says in numbers, such as a margin or a class. Every row of a data set
             has the same ones.
+        open_start: Whether it begins inside a document whose beginning is an earlier example.
+        open_end: Whether the document that it ends in goes on in a later example.
     """
 
     input_ids: np.ndarray
@@ -28,6 +30,8 @@ class Encoded:
     truncated: bool
     parts: tuple[int, ...] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
+    open_start: bool = False
+    open_end: bool = False
 
 
 def together(sequences: Sequence[Encoded], numbers: Mapping[str, float] | None = None) -> Encoded:

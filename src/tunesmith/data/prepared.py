@@ -28,6 +28,8 @@ SCHEMA = pa.schema(
         ("fingerprint", pa.int64()),
         ("parts", pa.list_(pa.int32())),
         ("numbers", pa.list_(pa.float32())),
+        ("open_start", pa.bool_()),
+        ("open_end", pa.bool_()),
     ]
 )
 """`source` is the index of the file; `fingerprint` a hash of the token ids; the names of `numbers`
@@ -45,6 +47,7 @@ class Counts:
         rows: Examples made.
         dropped: Rows left out for their length.
         truncated: Rows cut to max_tokens; they are among `rows`.
+        cuts: Times that a document was cut in two, every token of it kept.
         skipped: Bad rows left out.
         tokens: Tokens of all examples.
         tokens_trained: Tokens that carry loss.
@@ -55,6 +58,7 @@ class Counts:
     rows: int = 0
     dropped: int = 0
     truncated: int = 0
+    cuts: int = 0
     skipped: int = 0
     tokens: int = 0
     tokens_trained: int = 0
@@ -71,14 +75,16 @@ class Columns:
         offsets: (S + 1,) where each begins in the flat arrays.
         input_ids: (tokens,) int32.
         trained: (tokens,) bool.
-        truncated: (S,) bool, whether the example was cut.
+        open_start: (S,) bool, whether it begins inside a document.
+        open_end: (S,) bool, whether it ends before what was written there did.
     """
 
     example: np.ndarray
     offsets: np.ndarray
     input_ids: np.ndarray
     trained: np.ndarray
-    truncated: np.ndarray
+    open_start: np.ndarray
+    open_end: np.ndarray
 
 
 class Prepared(Sequence[Example]):
@@ -161,7 +167,8 @@ class Prepared(Sequence[Example]):
                 np.concatenate([[0], np.cumsum(lengths)]) + int(offsets[0]),
                 batch["input_ids"].values.to_numpy(),
                 batch["trained"].values.to_numpy(zero_copy_only=False),
-                batch["truncated"].to_numpy(zero_copy_only=False)[example],
+                _bools(batch, "open_start")[example],
+                (_bools(batch, "truncated") | _bools(batch, "open_end"))[example],
             )
 
     def _column(self, name: str) -> np.ndarray:
@@ -199,6 +206,10 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _bools(batch: pa.RecordBatch, name: str) -> np.ndarray:
+    return batch[name].to_numpy(zero_copy_only=False)
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

@@ -11,7 +11,7 @@ class Source(Section):
     """One data file and how it takes part."""
 
     path: str
-    """A .jsonl, .json, .csv or .parquet file."""
+    """A .jsonl, .json, .csv, .parquet, .txt or .md file, or a folder of .txt and .md files."""
     weight: float = Field(1.0, gt=0)
     """Times each row is seen per epoch; a fraction is a share of them, drawn anew each epoch."""
     format: str = "auto"

@@ -46,7 +46,11 @@ class Encoder(Protocol):
         """Told what `encode` is asked for next, so that it can work on several rows at once."""
 
     def examples(self, content: Content) -> Sequence[Encoded]:
-        """The examples of a row, at least one; RowProblem for a row that cannot be trained on."""
+        """The examples of a row; RowProblem for a row that cannot be trained on.
+
+        At least one, unless the encoder has `rest`, which is asked at the end of every file for the
+        examples of rows that it has kept to lay them together: `rest() -> Sequence[Encoded]`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +105,10 @@ def _write(
         for index, file in enumerate(files):
             before = tally.rows
             rows = read_file(file.path, file.format, on_bad, encoder.shapes)
-            for row in _announced(rows, encoder):
-                for encoded in _encode(row, encoder, on_bad):
-                    if not tally.is_overlong(row, encoded, options):
-                        tally.add(row, encoded)
-                        writer.add(index, row.number, encoded)
+            for row, encoded in _examples(_announced(rows, encoder), encoder, on_bad):
+                if not tally.is_overlong(row, encoded, options):
+                    tally.add(row, encoded)
+                    writer.add(index, row.number, encoded)
             if tally.rows == before and tally.num_overlong == 0:
                 raise _no_rows(str(file.path), tally)
         tally.check_lengths(options)
@@ -130,6 +133,19 @@ def _announced(rows: Iterator[Row], encoder: Encoder) -> Iterator[Row]:
         encoder.look_ahead([row.content for row in held])
         yield from held
     raise ended
+
+
+def _examples(
+    rows: Iterator[Row], encoder: Encoder, on_bad: OnBad
+) -> Iterator[tuple[Row, Encoded]]:
+    """Each example with the row that it comes from, or ends in."""
+    row = None
+    for row in rows:
+        for encoded in _encode(row, encoder, on_bad):
+            yield row, encoded
+    if row is not None and hasattr(encoder, "rest"):
+        for encoded in encoder.rest():
+            yield row, encoded
 
 
 def _encode(row: Row, encoder: Encoder, on_bad: OnBad) -> Sequence[Encoded]:

@@ -132,6 +132,11 @@ class Renderer:
             return self.bos + self._ids(self._plain_prompt(conversation, end))
         return self._ids(self._chat.prompt(conversation, end))
 
+    def framed(self, ids: list[int]) -> list[int]:
+        """The ids of a document with BOS before them, where the base has one, and an end behind."""
+        ids = ids if ids[:1] == self.bos else self.bos + ids
+        return ids if ids[-1:] == [self._eos] else [*ids, self._eos]
+
     def reference(self, conversation: Conversation) -> str:
         """The last answer, as a grader compares it: its text, or the tool calls as rendered."""
         last = conversation.messages[-1]
@@ -176,9 +181,7 @@ class Renderer:
 
     def _text(self, content: Text) -> tuple[list[int], np.ndarray, int]:
         """A document: BOS where the base has one, the text, its end; everything trained."""
-        ids = self._ids(content.text)
-        ids = ids if ids[:1] == self.bos else self.bos + ids
-        ids = ids if ids[-1:] == [self._eos] else [*ids, self._eos]
+        ids = self.framed(self._ids(content.text))
         return ids, np.ones(len(ids), dtype=bool), 0
 
     def _conversation(self, content: Conversation) -> tuple[list[int], np.ndarray, int]:

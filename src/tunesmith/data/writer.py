@@ -108,6 +108,8 @@ def _batch(rows: list[tuple[int, int, Encoded]]) -> pa.RecordBatch:
         pa.array([_fingerprint(one.input_ids) for one in encoded], pa.int64()),
         pa.array([one.parts for one in encoded], pa.list_(pa.int32())),
         pa.array([[v for _, v in sorted(one.numbers.items())] for one in encoded], FLOATS),
+        pa.array([one.open_start for one in encoded], pa.bool_()),
+        pa.array([one.open_end for one in encoded], pa.bool_()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
