@@ -237,7 +237,7 @@ def _data(session: Session) -> dict[str, Any]:
     train, heldout = session.rows.train.counts, session.rows.heldout
     parts = [train] + ([heldout.counts] if heldout else [])
     return {
-        "rows_train": len(session.rows.train),
+        "rows_train": session.rows.num_train,
         "rows_eval": len(heldout) if heldout else 0,
         "tokens": train.tokens,
         "tokens_trained": train.tokens_trained,

@@ -11,7 +11,7 @@ import numpy as np
 from tunesmith.data import shapes
 from tunesmith.data.chat_text import TRAINING_DAY
 from tunesmith.data.prepared import Columns, Prepared
-from tunesmith.data.reading import read_file
+from tunesmith.data.reading import read_source
 from tunesmith.data.row import Content, Conversation, Judged, Preference, place
 from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError
@@ -178,17 +178,16 @@ def _parity(train: Prepared, renderer: Renderer) -> Check:
 
 def _sample(train: Prepared) -> Iterator[tuple[int, Conversation]]:
     """Yields (index, what was asked) of rows with answers, spread over the start of each file."""
-    start = 0
-    for file, count in zip(train.files, train.rows_per_file, strict=True):
-        numbers = train.row_numbers[start : start + count]
-        near = start + np.flatnonzero(numbers <= PARITY_WITHIN)
+    for number, file in enumerate(train.files):
+        # The first phrasing of each row is the one that reading it gives.
+        own = np.flatnonzero(train.begins & (train.sources == number))
+        near = own[train.row_numbers[own] <= PARITY_WITHIN]
         quota = max(1, PARITY_ROWS // len(train.files))
         spread = np.unique(np.linspace(0, len(near) - 1, quota).astype(int))
         chosen = near[spread[spread >= 0]]
         wanted = {int(train.row_numbers[index]): int(index) for index in chosen}
-        start += count
-        shape = train.counts.shapes[str(file.path)]
-        rows = read_file(file.path, shape, lambda *bad: None, shapes.names())
+        shape = train.counts.shapes.get(str(file.path))
+        rows = read_source(file, lambda *bad: None, shapes.names(), shape)
         for row in rows if wanted else ():
             index = wanted.pop(row.number, None)
             asked = None if index is None else _asked(row.content)

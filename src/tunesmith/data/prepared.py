@@ -28,12 +28,13 @@ SCHEMA = pa.schema(
         ("fingerprint", pa.int64()),
         ("parts", pa.list_(pa.int32())),
         ("numbers", pa.list_(pa.float32())),
+        ("begins", pa.bool_()),
         ("open_start", pa.bool_()),
         ("open_end", pa.bool_()),
     ]
 )
 """`source` is the index of the file; `fingerprint` a hash of the token ids; the names of `numbers`
-stand in the facts."""
+stand in the facts; `begins` is false for a further phrasing of the row before."""
 
 Numbers = Callable[[int], np.ndarray]
 """Gives the float32 numbers of the example with this index."""
@@ -44,7 +45,7 @@ class Counts:
     """What became of the rows.
 
     Attributes:
-        rows: Examples made.
+        rows: Examples made; where a file has several phrasings, of the first one.
         dropped: Rows left out for their length.
         truncated: Rows cut to max_tokens; they are among `rows`.
         cuts: Times that a document was cut in two, every token of it kept.
@@ -93,7 +94,10 @@ class Prepared(Sequence[Example]):
     Attributes:
         files: The data files, with the weight of each.
         key: A name made of all that decides the examples.
-        rows_per_file: Examples of each file.
+        rows_per_file: Examples of each file, the phrasings of a row counted once.
+        sources: (N,) int32, index of the file of each example.
+        begins: (N,) bool, False for an example that is the one before it in another phrasing.
+        phrasings: Where the phrasings of each row begin, (rows + 1,); None without several.
         lengths: (N,) int32, tokens of each example.
         num_trained: (N,) int32, trained tokens of each.
         fingerprints: (N,) int64; equal for examples with equal token ids.
@@ -115,9 +119,13 @@ class Prepared(Sequence[Example]):
         self.num_trained = self._column("num_trained")
         self.fingerprints = self._column("fingerprint")
         self.row_numbers = self._column("row")
-        self._sources = self._column("source")
-        per_file = np.bincount(self._sources, minlength=len(self.files))
+        self.sources = self._column("source")
+        self.begins = _joined([_bools(batch, "begins") for batch in self._batches])
+        per_file = np.bincount(self.sources[self.begins], minlength=len(self.files))
         self.rows_per_file = tuple(int(count) for count in per_file)
+        self.phrasings = None
+        if not self.begins.all():
+            self.phrasings = np.append(np.flatnonzero(self.begins), len(self))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -151,7 +159,7 @@ class Prepared(Sequence[Example]):
 
     def place(self, index: int) -> tuple[str, int]:
         """File and row number of an example."""
-        return self.files[self._sources[index]].path, int(self.row_numbers[index])
+        return self.files[self.sources[index]].path, int(self.row_numbers[index])
 
     def columns(self) -> Iterator[Columns]:
         """Yields all examples, some hundreds at a time."""

@@ -129,6 +129,7 @@ class Row:
         number: The line for JSONL, the index counted from 1 otherwise.
         raw: The record as it stood in the file; graders look into it.
         shape: Name of the shape it was read as.
+        others: The same in other phrasings, where its file has several.
     """
 
     content: Content
@@ -136,6 +137,12 @@ class Row:
     number: int
     raw: dict
     shape: str = ""
+    others: tuple[Content, ...] = ()
+
+    @property
+    def contents(self) -> tuple[Content, ...]:
+        """What it says, in every phrasing."""
+        return (self.content, *self.others)
 
 
 class RowProblem(ValueError):

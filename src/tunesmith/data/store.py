@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tunesmith.data.encoded import Encoded
+from tunesmith.data.part import Part
 from tunesmith.data.prepared import Prepared, open_prepared
-from tunesmith.data.reading import read_file
+from tunesmith.data.reading import read_source
 from tunesmith.data.row import Content, OnBad, Row, RowProblem, refuse
 from tunesmith.data.section import Source
 from tunesmith.data.sources import sha256
@@ -61,6 +62,8 @@ class PrepareOptions:
     overlong: Literal["error", "drop", "truncate"] = "error"
     on_bad_row: Literal["error", "skip"] = "error"
     train_on: Literal["assistant", "last", "all"] = "assistant"
+    part: Part | None = None
+    """Which rows are used; None for all."""
 
 
 def prepare(
@@ -104,15 +107,30 @@ def _write(
     with ExampleWriter(tokens) as writer:
         for index, file in enumerate(files):
             before = tally.rows
-            rows = read_file(file.path, file.format, on_bad, encoder.shapes)
-            for row, encoded in _examples(_announced(rows, encoder), encoder, on_bad):
-                if not tally.is_overlong(row, encoded, options):
-                    tally.add(row, encoded)
-                    writer.add(index, row.number, encoded)
-            if tally.rows == before and tally.num_overlong == 0:
+            rows = _read(file, index, encoder, options.part, on_bad)
+            for row, phrasings in _examples(_announced(rows, encoder), encoder, on_bad):
+                kept = [one for one in phrasings if not tally.is_overlong(row, one, options)]
+                for number, encoded in enumerate(kept):
+                    if number == 0:
+                        tally.add(row, encoded)
+                    writer.add(index, row.number, encoded, begins=number == 0)
+            if tally.rows == before and tally.num_overlong == 0 and not options.part:
                 raise _no_rows(str(file.path), tally)
+        if not tally.rows and options.part and tally.num_overlong == 0:
+            raise options.part.empty()
         tally.check_lengths(options)
         writer.commit(tally.counts(), tally.problems)
+
+
+def _read(
+    file: Source, index: int, encoder: Encoder, part: Part | None, on_bad: OnBad
+) -> Iterator[Row]:
+    """The rows of a file that are used."""
+    if part is None or index >= part.files:
+        return read_source(file, on_bad, encoder.shapes)
+    # What cannot be read is on no side; it is counted with the rows that are trained on.
+    ignored: OnBad = lambda source, number, problem: None  # noqa: E731
+    return part.of(read_source(file, ignored if part.heldout else on_bad, encoder.shapes))
 
 
 def _announced(rows: Iterator[Row], encoder: Encoder) -> Iterator[Row]:
@@ -130,31 +148,30 @@ def _announced(rows: Iterator[Row], encoder: Encoder) -> Iterator[Row]:
             ended = error
         if not held and ended is None:
             return
-        encoder.look_ahead([row.content for row in held])
+        encoder.look_ahead([content for row in held for content in row.contents])
         yield from held
     raise ended
 
 
 def _examples(
     rows: Iterator[Row], encoder: Encoder, on_bad: OnBad
-) -> Iterator[tuple[Row, Encoded]]:
-    """Each example with the row that it comes from, or ends in."""
+) -> Iterator[tuple[Row, Sequence[Encoded]]]:
+    """Each example, in all its phrasings, with the row that it comes from, or ends in."""
     row = None
     for row in rows:
-        for encoded in _encode(row, encoder, on_bad):
-            yield row, encoded
+        try:
+            made = [encoder.examples(content) for content in row.contents]
+            if row.others and any(len(each) != 1 for each in made):
+                raise RowProblem("a row of several examples, with phrasings", "one example a row")
+        except RowProblem as problem:
+            on_bad(row.source, row.number, problem)
+            continue
+        if row.others:
+            yield row, [each[0] for each in made]
+        else:
+            yield from ((row, [encoded]) for encoded in made[0])
     if row is not None and hasattr(encoder, "rest"):
-        for encoded in encoder.rest():
-            yield row, encoded
-
-
-def _encode(row: Row, encoder: Encoder, on_bad: OnBad) -> Sequence[Encoded]:
-    """The examples of a row; none when it is bad and that is no error."""
-    try:
-        return encoder.examples(row.content)
-    except RowProblem as problem:
-        on_bad(row.source, row.number, problem)
-        return ()
+        yield from ((row, [encoded]) for encoded in encoder.rest())
 
 
 def _no_rows(source: str, tally: Tally) -> DataError:
@@ -173,13 +190,18 @@ def _key(
 ) -> str:
     """SHA-256 over all that decides the examples. The weights do not: they decide the order."""
     parts = {
-        "files": [[str(file.path), hashes[str(file.path)], file.format] for file in files],
+        "files": [[hashes[str(file.path)], _reading(file)] for file in files],
         "encoder": encoder.fingerprint,
         "options": asdict(options),
         "libraries": {name: version(name) for name in LIBRARIES},
         "code": _code_version(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _reading(file: Source) -> dict:
+    """All of a source that decides its examples."""
+    return file.model_dump(exclude={"name", "weight"})
 
 
 @cache
