@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from tunesmith.adapters import base as adapters
 from tunesmith.adapters.base import Attached, Material
+from tunesmith.api import by_source
 from tunesmith.api.replay import Replayed, replay_source
 from tunesmith.api.resolve import device, frozen_dtype, weights_dtype
 from tunesmith.config.home import home
@@ -258,16 +259,19 @@ def best_tokens(recipe: Recipe) -> int | None:
     return BEST_TOKENS * (BASE_PASSES if adapters.load(recipe.adapter.name).TRAINS_BASE else 1)
 
 
+def build_weights(recipe: Recipe, rows: Rows) -> tuple[float, ...]:
+    """How often the rows of each training file come in an epoch."""
+    weights, mix = tuple(source.weight for source in recipe.data.train_sources), recipe.data.mix
+    return evened(rows.rows_per_file, weights, mix.temperature, mix.cap) if mix else weights
+
+
 def build_schedule(recipe: Recipe, rows: Rows) -> Schedule:
     """Which examples come in which step."""
-    train, replayed, mix = recipe.train, rows.replayed, recipe.data.mix
-    weights = [source.weight for source in recipe.data.train_sources]
-    if mix:
-        weights = evened(rows.rows_per_file, weights, mix.temperature, mix.cap)
+    train, replayed = recipe.train, rows.replayed
     return Schedule(
         lengths=rows.train.lengths,
         rows_per_file=rows.rows_per_file,
-        weights=weights,
+        weights=build_weights(recipe, rows),
         seed=train.seed,
         batch_rows=train.batch_rows,
         batch_tokens=train.batch_tokens,
@@ -303,9 +307,10 @@ def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:
 
 
 def build_loss(recipe: Recipe, learner: Learner) -> Callable[[Batch], LossSum]:
-    """The method's loss of one batch, with policy and keys filled in."""
+    """The method's loss of one batch, with policy and keys filled in, told by source."""
     method, weight = methods.load(recipe.method.name), recipe.train.kl_to_base
     loss = partial(method.loss, learner.policy, config=recipe.method)
+    loss = by_source.telling(loss, by_source.names_by_path(recipe.data))
     if weight is None:
         return loss
     disabled = learner.attached.disabled

@@ -4,16 +4,17 @@ from types import ModuleType
 
 import numpy as np
 
+from tunesmith.api.by_source import of_heldout
 from tunesmith.data.prepared import Prepared
 from tunesmith.evaluate.heldout import HeldoutResult
 
 
 def overall(method: ModuleType, heldout: Prepared, result: HeldoutResult) -> dict[str, float]:
     """By name; see `methods.base.Method.overall`."""
-    give = getattr(method, "overall", None)
-    if give is None:
-        return {}
-    return give(result.per_row_sum, result.per_row_count, _numbers(heldout))
+    found = of_heldout(heldout, result)
+    if give := getattr(method, "overall", None):
+        found |= give(result.per_row_sum, result.per_row_count, _numbers(heldout))
+    return found
 
 
 def _numbers(heldout: Prepared) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tunesmith.api.session import Session
+from tunesmith.api.sources import sources
 from tunesmith.data.system import common_system
 from tunesmith.engine.best import within
 from tunesmith.evaluate.statistics import paired_bootstrap
@@ -85,6 +86,7 @@ def assemble(
             - (0 if session.learner.adapter.FOLDER == "model" else attached.num_trained),
         },
         "data": _data(session),
+        "sources": sources(session, step),
         "contract": [
             {"check": c.name, "ok": c.ok, "figure": c.figure, "says": c.says}
             for c in session.rows.checks

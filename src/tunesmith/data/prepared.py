@@ -28,13 +28,19 @@ SCHEMA = pa.schema(
         ("fingerprint", pa.int64()),
         ("parts", pa.list_(pa.int32())),
         ("numbers", pa.list_(pa.float32())),
+        ("weights", pa.list_(pa.float32())),
         ("begins", pa.bool_()),
         ("open_start", pa.bool_()),
         ("open_end", pa.bool_()),
     ]
 )
 """`source` is the index of the file; `fingerprint` a hash of the token ids; the names of `numbers`
-stand in the facts; `begins` is false for a further phrasing of the row before."""
+stand in the facts; `weights` are of the trained tokens, none where each is 1; `begins` is false for
+a further phrasing of the row before."""
+
+WEIGHTS = "weights"
+"""Of the numbers of an example: how much the loss of each trained token counts. Present where any
+example of the data set has another weight than 1."""
 
 Numbers = Callable[[int], np.ndarray]
 """Gives the float32 numbers of the example with this index."""
@@ -110,6 +116,7 @@ class Prepared(Sequence[Example]):
         self.counts = Counts(**facts["counts"])
         self.problems = [(file, row, text) for file, row, text in facts["problems"]]
         self._names: list[str] = facts["numbers"]
+        self._weighted: bool = facts["weighted"]
         self._added: dict[str, Numbers] = {}
         table = pa.ipc.open_file(pa.memory_map(str(tokens)))
         self._batches = [table.get_batch(i) for i in range(table.num_record_batches)]
@@ -144,6 +151,10 @@ class Prepared(Sequence[Example]):
         parts = tuple(batch["parts"][inside].as_py())
         told = np.array(batch["numbers"][inside].as_py(), dtype=np.float32)
         numbers = dict(zip(self._names, told.reshape(-1, 1), strict=True))
+        if self._weighted:
+            weights = np.array(batch["weights"][inside].as_py(), dtype=np.float32)
+            count = int(batch["num_trained"][inside].as_py())
+            numbers[WEIGHTS] = weights if len(weights) else np.ones(count, dtype=np.float32)
         numbers.update({name: give(at) for name, give in self._added.items()})
         source, row = self.place(at)
         return Example(ids, trained.to_numpy(zero_copy_only=False), source, row, parts, numbers)
@@ -198,13 +209,18 @@ def open_prepared(files: Sequence[Source], tokens: Path) -> Prepared | None:
 
 
 def facts_of(
-    counts: Counts, problems: list[tuple[str, int, str]], numbers: list[str], tokens: Path
+    counts: Counts,
+    problems: list[tuple[str, int, str]],
+    numbers: list[str],
+    weighted: bool,
+    tokens: Path,
 ) -> str:
     """The JSON beside the tokens."""
     facts = {
         "counts": asdict(counts),
         "problems": problems,
         "numbers": numbers,
+        "weighted": weighted,
         "sha256": file_hash(tokens),
     }
     return json.dumps(facts, ensure_ascii=False)

@@ -20,7 +20,7 @@ class Message:
         tool_calls: Calls in OpenAI's form, arguments as a dict.
         name: Of the tool or the speaker, where the row gives one.
         tool_call_id: Which call a tool message answers.
-        weight: 0 for an assistant turn that carries no loss; None and 1 mean that it does.
+        weight: How much the loss of an assistant turn counts: 0 for none; None is 1.
         reasoning: What the assistant thought before the answer, where the row keeps it apart.
     """
 

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
 
-from tunesmith.data.encoded import Encoded
+from tunesmith.data.encoded import UNWEIGHED, Encoded
 from tunesmith.data.part import Part
 from tunesmith.data.prepared import Prepared, open_prepared
 from tunesmith.data.reading import read_source
@@ -161,6 +161,8 @@ def _examples(
     for row in rows:
         try:
             made = [encoder.examples(content) for content in row.contents]
+            if any(len(one.weights) for each in made for one in each) and not _weighs(encoder):
+                raise UNWEIGHED
             if row.others and any(len(each) != 1 for each in made):
                 raise RowProblem("a row of several examples, with phrasings", "one example a row")
         except RowProblem as problem:
@@ -172,6 +174,11 @@ def _examples(
             yield from ((row, [encoded]) for encoded in made[0])
     if row is not None and hasattr(encoder, "rest"):
         yield from ((row, [encoded]) for encoded in encoder.rest())
+
+
+def _weighs(encoder: Encoder) -> bool:
+    """Whether its method counts each token by the weight of its message."""
+    return getattr(encoder, "weighs", False)
 
 
 def _no_rows(source: str, tally: Tally) -> DataError:

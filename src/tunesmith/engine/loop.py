@@ -65,10 +65,11 @@ def take_step(parts: Parts, step: int) -> Step | None:
     total, count, sums = forward_backward(parts, batches)
     parts.freeze(step)
     gradients = [p.grad for p in parts.parameters if p.grad is not None]
-    torch._foreach_div_(gradients, float(max(count, 1)))
+    divisor = float(count or 1)
+    torch._foreach_div_(gradients, divisor)
     norm = clip_gradients(gradients, parts.clip)
     means = [value / max(number, 1) for value, number in sums.values()]
-    loss, grad_norm, *figures = torch.stack([total / max(count, 1), norm, *means]).tolist()
+    loss, grad_norm, *figures = torch.stack([total / divisor, norm, *means]).tolist()
 
     rate, moved = parts.learning_rate(step), None
     reason = parts.guard.judge(loss, grad_norm)
@@ -105,7 +106,7 @@ def take_step(parts: Parts, step: int) -> Step | None:
     return report
 
 
-def forward_backward(parts: Parts, batches: list[Batch]) -> tuple[Tensor, int, Sums]:
+def forward_backward(parts: Parts, batches: list[Batch]) -> tuple[Tensor, float, Sums]:
     """Add up losses, counts, figures and gradients over the forward passes of one step."""
     parts.model.train()
     total = torch.zeros((), dtype=torch.float32, device=parts.device)

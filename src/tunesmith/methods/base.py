@@ -37,14 +37,17 @@ class LossSum:
 
     Attributes:
         total: () the loss summed over what it counts.
-        count: What to divide by: trained tokens, or pairs.
+        count: What to divide by: trained tokens, their weights, or pairs.
         figures: What else the step should tell, by name: a sum, () and without gradient, and what
             to divide it by. Every batch of a run has the same ones.
+        each: The loss of each target (N,) or of each example (U,), without gradient and weights,
+            for telling it by source; None where the method has none.
     """
 
     total: Tensor
-    count: int
+    count: float
     figures: Mapping[str, tuple[Tensor, int]] = field(default_factory=dict)
+    each: Tensor | None = None
 
 
 def summed(values: Mapping[str, Tensor]) -> LossSum:
@@ -55,7 +58,7 @@ def summed(values: Mapping[str, Tensor]) -> LossSum:
     """
     loss_U = values["loss"]
     figures = {k: (v.detach().sum(), len(v)) for k, v in values.items() if k != "loss"}
-    return LossSum(loss_U.sum(), len(loss_U), figures)
+    return LossSum(loss_U.sum(), len(loss_U), figures, loss_U.detach())
 
 
 class Method(Protocol):

@@ -47,12 +47,13 @@ def encoder(renderer: Renderer, config: Config) -> Documents:
 
 def loss(policy: Policy, batch: Batch, config: Config) -> LossSum:
     """Cross entropy summed over the predicted tokens, in nats, and how many they are."""
-    total = policy.loss_sum(batch)
+    total, each = policy.losses(batch)
     size = batch.numbers.get(BYTES)
     if size is None:
-        return LossSum(total, batch.num_trained)
+        return LossSum(total, batch.num_trained, each=each)
     bits = total.detach() / math.log(2)
-    return LossSum(total, batch.num_trained, {"bits_per_byte": (bits, int(size.sum()))})
+    figures = {"bits_per_byte": (bits, int(size.sum()))}
+    return LossSum(total, batch.num_trained, figures, each)
 
 
 def overall(
