@@ -60,6 +60,15 @@ def test_each_phrasing_is_a_prompt() -> None:
         rewritten({"text": "t"}, {}, ["{text}"])
 
 
+def test_a_phrased_row_is_a_completion_whatever_else_it_has(write_rows) -> None:
+    row = {"instruction": "i", "response": "r", "text": "t", "completion": "c"}
+    source = Source(path=str(write_rows([row])), phrasings=["{text}?", "{instruction}!"])
+    (read,) = read_source(source)
+    assert [c.messages[0].content for c in read.contents] == ["t?", "i!"]
+    with pytest.raises(ValueError, match="with the format completion"):
+        Source(path="x", phrasings=["{text}"], format="alpaca")
+
+
 def test_a_source_is_read_under_its_names(write_rows) -> None:
     path: Path = write_rows([{"q": "one", "a": "1"}, {"q": "two", "a": "2"}])
     source = Source(path=str(path), columns={"prompt": "q", "completion": "a"})

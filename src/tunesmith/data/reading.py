@@ -73,7 +73,9 @@ def read_source(
         RecipeError: As `read_file`.
     """
     rewrite = partial(rewritten, columns=source.columns, phrasings=source.phrasings)
-    return read_file(source.path, shape or source.format, on_bad, among, rewrite)
+    # A phrased row is a prompt with its completion, whatever other keys it has.
+    own = "completion" if source.phrasings else source.format
+    return read_file(source.path, shape or own, on_bad, among, rewrite)
 
 
 def _mixed(source: str, raw: RawRow, found: str, expected: str) -> DataError:

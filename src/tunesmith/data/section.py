@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tunesmith.config.section import Section
 from tunesmith.data.phrasing import check_phrasing
@@ -33,6 +33,12 @@ class Source(Section):
         for phrasing in value:
             check_phrasing(phrasing)
         return value
+
+    @model_validator(mode="after")
+    def _check_format(self) -> "Source":
+        if self.phrasings and self.format not in ("auto", "completion"):
+            raise ValueError("phrasings, which make a prompt, with the format completion")
+        return self
 
 
 class Mix(Section):

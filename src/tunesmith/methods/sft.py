@@ -5,7 +5,7 @@
 w_t is 1 on the tokens that the recipe's `data.train_on` trains, 0 elsewhere; a message that has a
 `weight` has that instead of 1. InstructGPT, arXiv:2203.02155, section 3.5, with the loss on the
 answer alone. With `label_smoothing` s, log p(x_t) becomes (1 - s) log p(x_t) + s mean_v log p(v):
-arXiv:1512.00567, section 7.
+arXiv:1512.00567, section 7. The held-out loss has neither weights nor smoothing.
 """
 
 from typing import Literal
@@ -28,7 +28,7 @@ class Config(Section):
     name: Literal["sft"] = "sft"
     """Train on the answers."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Share of each target that is spread over the whole vocabulary; the held-out loss has none."""
+    """Share of each target that is spread over the whole vocabulary."""
 
 
 def encoder(renderer: Renderer, config: Config) -> Renderer:
