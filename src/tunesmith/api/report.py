@@ -245,6 +245,7 @@ def _data(session: Session) -> dict[str, Any]:
         "tokens_trained": train.tokens_trained,
         "dropped": sum(part.dropped for part in parts),
         "truncated": sum(part.truncated for part in parts),
+        "cuts": sum(part.cuts for part in parts),
         "skipped": sum(part.skipped for part in parts),
         "system": common_system(session.recipe.data.train_sources),
         "shapes": {path: shape for part in parts for path, shape in part.shapes.items()},

@@ -68,7 +68,7 @@ def take_step(parts: Parts, step: int) -> Step | None:
     divisor = float(count or 1)
     torch._foreach_div_(gradients, divisor)
     norm = clip_gradients(gradients, parts.clip)
-    means = [value / max(number, 1) for value, number in sums.values()]
+    means = [value / number for value, number in sums.values()]
     loss, grad_norm, *figures = torch.stack([total / divisor, norm, *means]).tolist()
 
     rate, moved = parts.learning_rate(step), None
@@ -119,7 +119,8 @@ def forward_backward(parts: Parts, batches: list[Batch]) -> tuple[Tensor, float,
         for name, (value, number) in part.figures.items():
             before = sums.get(name, (0.0, 0))
             sums[name] = (before[0] + value, before[1] + number)
-    return total, count, sums
+    # What no row of the step counts for, such as the loss of a file, has no figure.
+    return total, count, {name: (value, number) for name, (value, number) in sums.items() if number}
 
 
 def clip_gradients(gradients: list[Tensor], limit: float | None) -> Tensor:

@@ -74,6 +74,7 @@ def data(report: Record) -> Chapter | None:
         "of them trained": count(counts.get("tokens_trained")) + share,
         "rows dropped (too long)": count(counts.get("dropped")),
         "rows cut (too long)": count(counts.get("truncated")),
+        "documents cut in two, nothing lost (times)": count(counts.get("cuts") or None),
         "rows skipped (bad)": count(counts.get("skipped")),
     }
     return facts("Data", "Nothing is left out silently: each row is used or counted here.", pairs)
