@@ -1,10 +1,11 @@
-"""A run over raw text: figures, parts, the same bits after a stop."""
+"""A run over raw text and replay: figures, parts, the same bits after a stop."""
 
 import pytest
 
 from tunesmith.api.train import resume, train
 from tunesmith.errors import Interrupted
 from tunesmith.recipe import from_dict
+from tunesmith.runs.folder import RunFolder
 from tunesmith.runs.timeline import Timeline
 
 
@@ -18,27 +19,38 @@ def documents(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("across", [False, True])
-def test_a_run_over_raw_text_goes_on_to_the_same_bits(make, documents, tmp_path, across):
-    method = {"name": "pretrain", "across": across}
+def _weights(path, step):
+    """All tensors of a checkpoint, as bytes."""
+    folder = path / "checkpoints" / f"step-{step}"
+    return {file.name: file.read_bytes() for file in sorted(folder.rglob("*.safetensors"))}
+
+
+def test_a_run_over_raw_text_that_replays_goes_on_to_the_same_bits(make, documents, tmp_path):
+    general = tmp_path / "general.txt"
+    general.write_text("as before " * 30)
 
     def recipe(name):
         made = make(
+            data__replay={"share": 0.4, "from": str(general)},
             data__train=str(documents), data__eval=str(documents), evaluate__tasks=[],
             output__dir=str(tmp_path / name), train__batch_rows=1, train__accumulate=2,
         )  # fmt: skip
-        data = made.model_dump(mode="json")
-        data["method"] = method
-        return from_dict(data)
+        return from_dict(made.model_dump(mode="json") | {"method": {"name": "pretrain"}})
 
-    whole = train(recipe("whole"))
-    figures = Timeline.read(whole.folder.events).evaluations[-1]["figures"]
-    assert figures["perplexity"] > 1
-    assert 0 < figures["bits_per_byte"] < 9
-    assert "bits_per_byte" in Timeline.read(whole.folder.events).steps[0]["figures"]
+    with pytest.raises(Interrupted):
+        train(recipe("whole"), until=4)
     with pytest.raises(Interrupted):
         train(recipe("parts"), until=2)
-    parts = resume(tmp_path / "parts")
-    assert parts.report["artefact"]["sha256"] == whole.report["artefact"]["sha256"]
-    lengths = {c["check"]: c["says"] for c in whole.report["contract"]}["lengths"]
-    assert "cut in two" in lengths
+    with pytest.raises(Interrupted):
+        resume(tmp_path / "parts", until=4)
+    whole = _weights(tmp_path / "whole", 4)
+    assert whole
+    assert _weights(tmp_path / "parts", 4) == whole
+    timeline = Timeline.read(RunFolder.open(tmp_path / "whole").events)
+    figures = timeline.evaluations[0]["figures"]
+    assert figures["perplexity"] > 1
+    assert 0 < figures["bits_per_byte"] < 9
+    figures = [step["figures"] for step in timeline.steps]
+    assert all(0 < told["bits_per_byte"] < 9 for told in figures)
+    told = {name for step in figures for name in step}
+    assert told == {"bits_per_byte", "loss/docs", "loss/replay"}

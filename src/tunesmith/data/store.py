@@ -114,7 +114,8 @@ def _write(
                     if number == 0:
                         tally.add(row, encoded)
                     writer.add(index, row.number, encoded, begins=number == 0)
-            if tally.rows == before and tally.num_overlong == 0 and not options.part:
+            split = options.part is not None and index < options.part.files
+            if tally.rows == before and tally.num_overlong == 0 and not split:
                 raise _no_rows(str(file.path), tally)
         if not tally.rows and options.part and tally.num_overlong == 0:
             raise options.part.empty()
