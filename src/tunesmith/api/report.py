@@ -86,7 +86,7 @@ def assemble(
             - (0 if session.learner.adapter.FOLDER == "model" else attached.num_trained),
         },
         "data": _data(session),
-        "sources": sources(session, step),
+        "sources": sources(session, chosen.measured),
         "contract": [
             {"check": c.name, "ok": c.ok, "figure": c.figure, "says": c.says}
             for c in session.rows.checks

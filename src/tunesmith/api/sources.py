@@ -9,7 +9,7 @@ from tunesmith.api.session import Session
 from tunesmith.data.section import names_of
 
 
-def sources(session: Session, step: int) -> list[dict[str, Any]]:
+def sources(session: Session, measured: int | str) -> list[dict[str, Any]]:
     """One record for each training file, and for what is replayed.
 
     `weight` is how often a row comes in an epoch. The losses are of the held-out file of the same
@@ -17,11 +17,12 @@ def sources(session: Session, step: int) -> list[dict[str, Any]]:
 
     Args:
         session: The run at its end.
-        step: The exported step; "after" is measured there.
+        measured: The exported step or average; "after" is measured there.
     """
     rows, section = session.rows, session.recipe.data
-    train, history = rows.train, session.evaluator.history
-    before, after = (history[s].figures if s in history else {} for s in (0, step))
+    train = rows.train
+    found = session.evaluator.history | session.evaluator.averages
+    before, after = (found[at].figures if at in found else {} for at in (0, measured))
     tokens = np.bincount(train.sources[train.begins], train.lengths[train.begins])
     weights: list[float | None] = list(build_weights(session.recipe, rows))
     names = names_of(section.train_sources)
