@@ -149,7 +149,7 @@ def multiple(config: Config) -> float:
     Lab, 2025). B starts at zero, so that the first updates of W go by scale times rate: in another
     scale the rate is larger by as much as the scale is smaller.
     """
-    scale = config.resolved_alpha / config.rank
+    scale = config.alpha_for(config.rank) / config.rank
     return 10.0 * 32.0 / config.rank / scale
 
 
