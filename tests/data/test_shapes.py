@@ -154,8 +154,9 @@ def test_arguments_as_json_text_become_an_object() -> None:
         ([USER, {"role": "assistant", "content": ""}], r"an empty answer \(assistant message 2\)"),
         ([USER, {"role": "assistant", "content": " \n"}], "an empty answer"),
         ([USER, {"role": "assistant", "content": 7}], r"message 2, content: 7 \(int\); expected"),
-        ([USER, {**ANSWER, "weight": 0.5}], "message 2: weight 0.5; expected 0 or 1"),
-        ([USER, {**ANSWER, "weight": "1"}], "message 2: weight '1'; expected 0 or 1"),
+        ([USER, {**ANSWER, "weight": -0.5}], "message 2: weight -0.5; expected 0, 1 or another"),
+        ([USER, {**ANSWER, "weight": "1"}], "message 2: weight '1'; expected 0, 1 or another"),
+        ([USER, {**ANSWER, "weight": True}], "message 2: weight True; expected 0, 1 or another"),
         ([{**USER, "weight": 1}, ANSWER], "weight 1 on a user message"),
         (
             [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ANSWER],

@@ -97,7 +97,9 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
 
 def test_a_folder_names_the_files_in_it(write_rows) -> None:
     path = write_rows([{"a": 1}], "train.jsonl")
-    with pytest.raises(DataError, match=r"got a folder;[^\n]*\nhint: files in it: train\.jsonl"):
+    with pytest.raises(
+        DataError, match=r"got a folder without texts;[^\n]*\nhint: files in it: train\.jsonl"
+    ):
         values(path.parent)
 
 
@@ -117,8 +119,8 @@ def test_a_file_without_rows_is_refused(write_rows, name: str, content: str) -> 
 
 
 def test_another_kind_of_file_is_refused(write_rows) -> None:
-    with pytest.raises(DataError, match=r"got a \.txt file; expected a \.jsonl, \.json, \.csv or"):
-        values(write_rows("hello", "rows.txt"))
+    with pytest.raises(DataError, match=r"got a \.log file; expected a \.jsonl, \.json, \.csv, "):
+        values(write_rows("hello", "rows.log"))
 
 
 def test_a_truncated_line_is_named_with_its_column(write_rows) -> None:

@@ -114,3 +114,44 @@ def test_log_probs_of_some_tokens_and_their_gradients(monkeypatch):
     ours = torch.autograd.grad((got * factors).sum(), (hidden, weight))
     theirs = torch.autograd.grad((expected * factors).sum(), (hidden, weight))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_smoothing_and_factors_by_hand():
+    # Probabilities 1/4 and 3/4, target 1, a tenth spread over both: 0.95 and 0.05.
+    hidden = torch.tensor([[1.0]], requires_grad=True)
+    weight = torch.tensor([[0.0], [math.log(3.0)]])
+    total, each = head.losses(hidden, weight, torch.tensor([1]), torch.tensor([2.0]), 0.1)
+    expected = -0.95 * math.log(0.75) - 0.05 * math.log(0.25)
+    assert each.tolist() == pytest.approx([expected], abs=1e-6)
+    assert total.item() == pytest.approx(2 * expected, abs=1e-6)
+    total.backward()
+    # 2 sum_v (p_v - q_v) w_v = 2 (0.75 - 0.95) ln 3.
+    assert hidden.grad.item() == pytest.approx(-0.4 * math.log(3.0), abs=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("trained_head", [True, False])
+def test_smoothed_weighted_loss_equals_torch(smoothing, trained_head):
+    hidden, weight, targets = _inputs()
+    factors = torch.rand(len(targets))
+    weight.requires_grad_(trained_head)
+    total, each = head.losses(hidden, weight, targets, factors, smoothing)
+    logits = hidden @ weight.t()
+    want = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(each, want.detach())
+    torch.testing.assert_close(total, want @ factors)
+    parts = (hidden, weight) if trained_head else (hidden,)
+    got = torch.autograd.grad(total * 0.5, parts)
+    torch.testing.assert_close(
+        got, torch.autograd.grad(want @ factors * 0.5, parts), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_smoothing_in_bf16_stays_close_to_fp32():
+    hidden, weight, targets = _inputs(dtype=torch.bfloat16)
+    total, _ = head.losses(hidden, weight, targets, None, 0.1)
+    total.backward()
+    wide = hidden.detach().float().requires_grad_()
+    logits = wide @ weight.detach().float().t()
+    F.cross_entropy(logits, targets, reduction="sum", label_smoothing=0.1).backward()
+    torch.testing.assert_close(hidden.grad.float(), wide.grad, rtol=5e-2, atol=5e-2)

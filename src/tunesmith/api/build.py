@@ -1,7 +1,7 @@
 """Builds the parts of a run from a resolved recipe, one function a part."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +16,16 @@ from torch.optim import Optimizer
 
 from tunesmith.adapters import base as adapters
 from tunesmith.adapters.base import Attached, Material, virtual_tokens
+from tunesmith.api import by_source
+from tunesmith.api.replay import Replayed, replay_source
 from tunesmith.api.resolve import device, frozen_dtype, weights_dtype
 from tunesmith.config.home import home
 from tunesmith.data.contract import Check, check, require
 from tunesmith.data.example import Batch
 from tunesmith.data.loader import Loader
+from tunesmith.data.mixing import evened
 from tunesmith.data.order import Schedule
+from tunesmith.data.part import Part
 from tunesmith.data.planner import Layout
 from tunesmith.data.prepared import Prepared
 from tunesmith.data.section import Source
@@ -75,6 +79,19 @@ class Rows:
     train: Prepared
     heldout: Prepared | None
     checks: list[Check]
+    replayed: Replayed | None = None
+    """Rows of `train` that come last and are replayed."""
+
+    @property
+    def rows_per_file(self) -> tuple[int, ...]:
+        """Rows of each training file, without what is replayed."""
+        counts = self.train.rows_per_file
+        return counts[:-1] if self.replayed else counts
+
+    @property
+    def num_train(self) -> int:
+        """Rows to train on, without what is replayed."""
+        return sum(self.rows_per_file)
 
     @property
     def sha256(self) -> dict[str, str]:
@@ -149,8 +166,12 @@ def _require_quantizable(recipe: Recipe) -> None:
         )
 
 
-def build_rows(recipe: Recipe, base: Base) -> Rows:
+def build_rows(
+    recipe: Recipe, base: Base, notice: Callable[[Event], None] = lambda event: None
+) -> Rows:
     """Turn the rows into examples, and check the token contract.
+
+    The base is asked for what it is to replay, so nothing may be trained yet.
 
     Raises:
         DataError: A bad row, an over-long row, or a broken contract.
@@ -160,18 +181,26 @@ def build_rows(recipe: Recipe, base: Base) -> Rows:
         base.tokenizer, base.stop_ids, section.train_on, section.max_tokens, section.overlong
     )
     encoder = methods.load(recipe.method.name).encoder(renderer, recipe.method)
-    options = PrepareOptions(
-        section.max_tokens, section.overlong, section.on_bad_row, section.train_on
-    )
+    replay = replay_source(recipe, base, renderer, encoder, notice)
 
-    def examples(sources: tuple[Source, ...]) -> Prepared:
+    def examples(sources: Sequence[Source], heldout: bool) -> Prepared:
+        options = PrepareOptions(
+            section.max_tokens,
+            section.overlong,
+            section.on_bad_row,
+            section.train_on,
+            share and Part(share, heldout, len(section.train_sources)),
+        )
         return prepare(sources, encoder, options, home() / "examples")
 
-    train = examples(section.train_sources)
-    heldout = examples(section.eval_sources) if section.eval_sources else None
+    share, sources = section.eval_share, section.train_sources
+    train = examples((*sources, replay) if replay else sources, False)
+    held = sources if share else section.eval_sources
+    heldout = examples(held, True) if held else None
     checks = check(train, heldout, renderer)
     require(checks)
-    return Rows(renderer, train, heldout, checks)
+    replayed = replay and Replayed(section.replay.share, train.rows_per_file[-1], replay.path)
+    return Rows(renderer, train, heldout, checks, replayed)
 
 
 def build_learner(recipe: Recipe, base: Base, rows: Rows | None = None) -> Learner:
@@ -241,19 +270,28 @@ def best_tokens(recipe: Recipe) -> int | None:
     return BEST_TOKENS * (BASE_PASSES if adapters.load(recipe.adapter.name).TRAINS_BASE else 1)
 
 
+def build_weights(recipe: Recipe, rows: Rows) -> tuple[float, ...]:
+    """How often the rows of each training file come in an epoch."""
+    weights, mix = tuple(source.weight for source in recipe.data.train_sources), recipe.data.mix
+    return evened(rows.rows_per_file, weights, mix.temperature, mix.cap) if mix else weights
+
+
 def build_schedule(recipe: Recipe, rows: Rows) -> Schedule:
     """Which examples come in which step."""
-    train = recipe.train
+    train, replayed = recipe.train, rows.replayed
     return Schedule(
         lengths=rows.train.lengths,
-        rows_per_file=rows.train.rows_per_file,
-        weights=rows.train.weights,
+        rows_per_file=rows.rows_per_file,
+        weights=build_weights(recipe, rows),
         seed=train.seed,
         batch_rows=train.batch_rows,
         batch_tokens=train.batch_tokens,
         accumulate=train.accumulate,
         epochs=train.epochs,
         steps=train.steps,
+        replay_rows=replayed.rows if replayed else 0,
+        replay_share=replayed.share if replayed else 0.0,
+        phrasings=rows.train.phrasings,
     )
 
 
@@ -286,9 +324,10 @@ def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:
 
 
 def build_loss(recipe: Recipe, learner: Learner) -> Callable[[Batch], LossSum]:
-    """The method's loss of one batch, with policy and keys filled in."""
+    """The method's loss of one batch, with policy and keys filled in, told by source."""
     method, weight = methods.load(recipe.method.name), recipe.train.kl_to_base
     loss = partial(method.loss, learner.policy, config=recipe.method)
+    loss = by_source.telling(loss, by_source.names_by_path(recipe.data))
     if weight is None:
         return loss
     disabled = learner.attached.disabled

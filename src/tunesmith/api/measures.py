@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.api.build import Learner, Rows, pad_id
+from tunesmith.api.overall import overall
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Batch
 from tunesmith.data.order import plan_batches
@@ -85,17 +86,20 @@ class HeldoutRows:
         rows: Of the run.
         packed: As its other batches are.
         result: Measures batches.
+        overall: Figures of the whole of a result.
         max_tokens: Of one batch; a longer row has one of its own.
     """
 
     rows: Rows
     packed: bool
     result: Callable[[Sequence[Batch]], HeldoutResult]
+    overall: Callable[[HeldoutResult], dict[str, float]]
     max_tokens: int = HELDOUT_TOKENS
 
     def measure(self) -> HeldoutResult:
         """What the model as it is now makes of them."""
-        return self.result(self.batches())
+        found = self.result(self.batches())
+        return replace(found, overall=self.overall(found))
 
     def batches(self) -> list[Batch]:
         """All of them in order, so that they pair with those of another evaluation."""
@@ -159,12 +163,14 @@ def build_heldout(recipe: Recipe, rows: Rows, learner: Learner) -> HeldoutRows |
     """The held-out rows, measured as the method does; None without `data.eval`."""
     if rows.heldout is None:
         return None
-    measure = getattr(methods.load(recipe.method.name), "measure", None)
+    method = methods.load(recipe.method.name)
+    measure = getattr(method, "measure", None)
     if measure is None:
         result = partial(heldout_loss, learner.policy.token_nll)
     else:
         result = partial(measured, partial(measure, learner.policy, config=recipe.method))
-    return HeldoutRows(rows, recipe.data.packing, result)
+    whole = partial(overall, method, rows.heldout)
+    return HeldoutRows(rows, recipe.data.packing, result, whole)
 
 
 def build_tasks(recipe: Recipe, renderer: Renderer) -> list[TaskRows]:

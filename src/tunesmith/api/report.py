@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tunesmith.api.session import Session
+from tunesmith.api.sources import sources
 from tunesmith.data.system import common_system
 from tunesmith.engine.best import within
 from tunesmith.evaluate.statistics import paired_bootstrap
@@ -85,6 +86,7 @@ def assemble(
             - (0 if session.learner.adapter.FOLDER == "model" else attached.num_trained),
         },
         "data": _data(session),
+        "sources": sources(session, chosen.measured),
         "contract": [
             {"check": c.name, "ok": c.ok, "figure": c.figure, "says": c.says}
             for c in session.rows.checks
@@ -237,12 +239,13 @@ def _data(session: Session) -> dict[str, Any]:
     train, heldout = session.rows.train.counts, session.rows.heldout
     parts = [train] + ([heldout.counts] if heldout else [])
     return {
-        "rows_train": len(session.rows.train),
+        "rows_train": session.rows.num_train,
         "rows_eval": len(heldout) if heldout else 0,
         "tokens": train.tokens,
         "tokens_trained": train.tokens_trained,
         "dropped": sum(part.dropped for part in parts),
         "truncated": sum(part.truncated for part in parts),
+        "cuts": sum(part.cuts for part in parts),
         "skipped": sum(part.skipped for part in parts),
         "system": common_system(session.recipe.data.train_sources),
         "shapes": {path: shape for part in parts for path, shape in part.shapes.items()},

@@ -9,6 +9,7 @@ import torch
 from tunesmith.adapters import base as adapters
 from tunesmith.config.section import Section
 from tunesmith.data.section import DataSection, Source
+from tunesmith.data.sources import EXPECTED
 from tunesmith.engine import precision
 from tunesmith.engine.precision import DTYPES
 from tunesmith.engine.section import TrainSection
@@ -19,6 +20,11 @@ from tunesmith.models.shape import shape_of
 from tunesmith.recipe import Recipe
 
 S = TypeVar("S", bound=Section)
+
+BASE = "base"
+"""The value of `data.replay.from` for the base's own answers."""
+TEXT_FOLDERS = ("data.train", "data.eval", "data.replay.from")
+"""Keys that may name a folder of texts."""
 
 DEFAULT_ROWS = 8
 """Rows in one forward pass when the recipe gives neither rows nor tokens."""
@@ -80,15 +86,17 @@ def require_paths(recipe: Recipe) -> None:
     """
     named = [("data.train", s.path) for s in recipe.data.train_sources]
     named += [("data.eval", s.path) for s in recipe.data.eval_sources]
+    if recipe.data.replay and recipe.data.replay.from_ != BASE:
+        named.append(("data.replay.from", recipe.data.replay.from_))
     named += [(f"evaluate.tasks.{i}.path", t.path) for i, t in enumerate(recipe.evaluate.tasks)]
     for key, path in named:
-        if not Path(path).is_file():
+        if not Path(path).is_file() and not (key in TEXT_FOLDERS and Path(path).is_dir()):
             folder = Path(path).parent
             beside = sorted(p.name for p in folder.glob("*.*"))[:6] if folder.is_dir() else []
             raise RecipeError(
                 key,
                 got=f"{path}, which is no file",
-                expected="a .jsonl, .json, .csv or .parquet file",
+                expected=EXPECTED,
                 hint=f"that folder holds {', '.join(beside)}" if beside else "check the path",
             )
 
@@ -114,7 +122,10 @@ def _adapter(section: Section) -> Section:
 def _data(section: DataSection) -> DataSection:
     train = [_with(source, path=_absolute(source.path)) for source in section.train_sources]
     held = [_with(source, path=_absolute(source.path)) for source in section.eval_sources]
-    return _with(section, train=train, eval=held or None)
+    replay = section.replay
+    if replay and replay.from_ != BASE:
+        replay = _with(replay, from_=_absolute(replay.from_))
+    return _with(section, train=train, eval=held or section.eval_share, replay=replay)
 
 
 def _evaluate(section: EvaluateSection) -> EvaluateSection:

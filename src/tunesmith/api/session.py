@@ -106,7 +106,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     watch.notice(Phase(f"loading {recipe.model.base}"))
     base = build.build_base(recipe)
     watch.notice(Phase("reading rows"))
-    rows = build.build_rows(recipe, base)
+    rows = build.build_rows(recipe, base, watch.notice)
     _tell_contract(rows, watch)
     tasks = build_tasks(recipe, rows.renderer)
     learner = build.build_learner(recipe, base, rows)
@@ -235,7 +235,7 @@ def _tell_plan(
         Planned(
             num_steps=loader.num_steps,
             num_epochs=loader.epoch_after(loader.num_steps - 1),
-            rows_train=len(rows.train),
+            rows_train=rows.num_train,
             rows_eval=len(rows.heldout) if rows.heldout else 0,
             tokens=counts.tokens,
             tokens_trained=counts.tokens_trained,

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.data.chat_text import program
 from tunesmith.data.encoded import Encoded
-from tunesmith.data.reading import read_file
+from tunesmith.data.reading import read_source
 from tunesmith.data.row import Row, RowProblem
 from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError
@@ -60,7 +60,7 @@ def _heldout(recipe: Recipe, renderer: Renderer) -> list[Encoded]:
     found: list[Encoded] = []
     for source in recipe.data.eval_sources or ():
         try:
-            rows = read_file(source.path, source.format, _pass)
+            rows = read_source(source, _pass)
             for row in islice(rows, NUM_ROWS - len(found)):
                 found += _encoded(row, renderer)
         except DataError:

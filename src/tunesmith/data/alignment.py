@@ -16,10 +16,10 @@ from tunesmith.data.row import RowProblem, show
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """An assistant message: its index in the conversation, and whether it is trained."""
+    """An assistant message: its index in the conversation, and how much its loss counts."""
 
     index: int
-    trained: bool
+    weight: float
 
 
 def align(

@@ -11,7 +11,7 @@ import numpy as np
 from tunesmith.data import shapes
 from tunesmith.data.chat_text import TRAINING_DAY
 from tunesmith.data.prepared import Columns, Prepared
-from tunesmith.data.reading import read_file
+from tunesmith.data.reading import read_source
 from tunesmith.data.row import Content, Conversation, Judged, Preference, place
 from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError
@@ -98,9 +98,9 @@ def _stop_token(train: Prepared, renderer: Renderer) -> Check:
         is_stop = np.isin(columns.input_ids, stops) & columns.trained
         ends = is_stop if renderer.train_on != "all" else _carried(is_stop, columns.offsets)
         fine = (last >= 0) & ends[np.maximum(last, 0)]
-        whole += int((~columns.truncated).sum())
-        cut += int(columns.truncated.sum())
-        wrong += columns.example[~fine & ~columns.truncated].tolist()
+        whole += int((~columns.open_end).sum())
+        cut += int(columns.open_end.sum())
+        wrong += columns.example[~fine & ~columns.open_end].tolist()
     share = 1.0 - len(wrong) / whole if whole else 1.0
     what = "examples" if whole + cut == len(train) else "sequences"
     says = f"{share:.1%} of {whole} {what} end with a trained stop token"
@@ -146,7 +146,8 @@ def _begins(train: Prepared, renderer: Renderer) -> Check:
     wrong: list[int] = []
     for columns in train.columns() if renderer.bos else ():
         first = columns.input_ids[columns.offsets[:-1]]
-        wrong += columns.example[first != renderer.bos[0]].tolist()
+        lacks = (first != renderer.bos[0]) & ~columns.open_start
+        wrong += columns.example[lacks].tolist()
     says = f"{len(wrong)} examples lack the BOS that the tokenizer itself adds"
     says += ": the chat template leaves it out" if wrong else ""
     return Check("BOS first", not wrong, len(wrong), says)
@@ -177,17 +178,16 @@ def _parity(train: Prepared, renderer: Renderer) -> Check:
 
 def _sample(train: Prepared) -> Iterator[tuple[int, Conversation]]:
     """Yields (index, what was asked) of rows with answers, spread over the start of each file."""
-    start = 0
-    for file, count in zip(train.files, train.rows_per_file, strict=True):
-        numbers = train.row_numbers[start : start + count]
-        near = start + np.flatnonzero(numbers <= PARITY_WITHIN)
+    for number, file in enumerate(train.files):
+        # The first phrasing of each row is the one that reading it gives.
+        own = np.flatnonzero(train.begins & (train.sources == number))
+        near = own[train.row_numbers[own] <= PARITY_WITHIN]
         quota = max(1, PARITY_ROWS // len(train.files))
         spread = np.unique(np.linspace(0, len(near) - 1, quota).astype(int))
         chosen = near[spread[spread >= 0]]
         wanted = {int(train.row_numbers[index]): int(index) for index in chosen}
-        start += count
-        shape = train.counts.shapes[str(file.path)]
-        rows = read_file(file.path, shape, lambda *bad: None, shapes.names())
+        shape = train.counts.shapes.get(str(file.path))
+        rows = read_source(file, lambda *bad: None, shapes.names(), shape)
         for row in rows if wanted else ():
             index = wanted.pop(row.number, None)
             asked = None if index is None else _asked(row.content)
@@ -224,6 +224,8 @@ def _lengths(train: Prepared, renderer: Renderer) -> Check:
     """Rows that were longer than max_tokens, and what became of them."""
     dropped, truncated = train.counts.dropped, train.counts.truncated
     says = f"beyond {renderer.max_tokens} tokens: {dropped} rows dropped, {truncated} truncated"
+    if cuts := train.counts.cuts:
+        says += f"; documents cut in two {cuts} times, without losing a token"
     return Check("lengths", not dropped and not truncated, dropped + truncated, says)
 
 

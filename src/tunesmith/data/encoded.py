@@ -5,6 +5,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tunesmith.data.row import RowProblem
+
+UNWEIGHED = RowProblem(
+    "a message with a weight other than 0 and 1",
+    "0 or 1",
+    "such weights are for methods that count the loss of each token, such as sft",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -20,6 +28,10 @@ class Encoded:
             answer, say. Empty for one sequence.
         numbers: What the row says in numbers, such as a margin or a class. Every row of a data set
             has the same ones.
+        weights: (T,) float32, how much the loss of each token counts, 0 where it is not trained;
+            empty where every trained one counts 1.
+        open_start: Whether it begins inside a document whose beginning is an earlier example.
+        open_end: Whether the document that it ends in goes on in a later example.
     """
 
     input_ids: np.ndarray
@@ -28,6 +40,9 @@ class Encoded:
     truncated: bool
     parts: tuple[int, ...] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
+    weights: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    open_start: bool = False
+    open_end: bool = False
 
 
 def together(sequences: Sequence[Encoded], numbers: Mapping[str, float] | None = None) -> Encoded:
@@ -36,7 +51,12 @@ def together(sequences: Sequence[Encoded], numbers: Mapping[str, float] | None =
     Args:
         sequences: At least one, each of one sequence.
         numbers: Of the row they come from.
+
+    Raises:
+        RowProblem: One has weights other than 0 and 1, which mean nothing for whole sequences.
     """
+    if any(len(one.weights) for one in sequences):
+        raise UNWEIGHED
     return Encoded(
         np.concatenate([one.input_ids for one in sequences]),
         np.concatenate([one.trained for one in sequences]),

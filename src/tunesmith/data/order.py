@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tunesmith.data.mixing import phrased, shuffled, with_replay
 from tunesmith.errors import RecipeError
 
 
@@ -30,16 +31,10 @@ def epoch_order(
         copies = int(weight)
         rest = round((weight - copies) * rows)
         parts.extend([every] * copies)
-        parts.append(every[_shuffled(rows, (seed, epoch, file + 1))[:rest]])
+        parts.append(every[shuffled(rows, (seed, epoch, file + 1))[:rest]])
         first += rows
     chosen = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
-    return chosen[_shuffled(len(chosen), (seed, epoch, 0))]
-
-
-def _shuffled(count: int, key: tuple[int, ...]) -> np.ndarray:
-    """A permutation of range(count) that depends on `key` alone."""
-    bits = np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)
-    return np.argsort(bits, kind="stable")
+    return chosen[shuffled(len(chosen), (seed, epoch, 0))]
 
 
 def plan_batches(
@@ -107,7 +102,7 @@ class Schedule:
 
     Attributes:
         lengths: Tokens of each example.
-        rows_per_file: Examples of each file.
+        rows_per_file: Rows of each file; a row is one example, or several phrasings of it.
         weights: Of each file.
         seed: Of the run.
         batch_rows: Examples of a batch; or
@@ -116,6 +111,9 @@ class Schedule:
         epochs: How often the data is seen; 0.5 is the first half of the steps of the first epoch;
             or
         steps: How many steps, over as many epochs as that takes.
+        replay_rows: Rows that follow those of the files, to be replayed among them.
+        replay_share: Of the rows of every step that are replayed.
+        phrasings: Where the examples of each row begin, (all rows + 1,); None where each is one.
     """
 
     lengths: np.ndarray
@@ -127,6 +125,9 @@ class Schedule:
     accumulate: int = 1
     epochs: float | None = None
     steps: int | None = None
+    replay_rows: int = 0
+    replay_share: float = 0.0
+    phrasings: np.ndarray | None = None
     _kept: tuple[int, EpochPlan] | None = field(default=None, init=False, repr=False)
     _sizes: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 
@@ -181,9 +182,22 @@ class Schedule:
         kept = self._kept
         if kept is not None and kept[0] == epoch:
             return kept[1]
-        order = epoch_order(self.rows_per_file, self.weights, self.seed, epoch)
+        order = self._order(epoch)
         batches = plan_batches(self.lengths, order, self.batch_rows, self.batch_tokens)
         plan = EpochPlan(order, np.append(batches[: -1 : self.accumulate], batches[-1]))
         # One assignment, so that the thread that prefetches never sees half of it.
         self._kept = (epoch, plan)
         return plan
+
+    def rows_of(self, examples: np.ndarray) -> np.ndarray:
+        """The rows that examples are phrasings of; the examples themselves where each is a row."""
+        if self.phrasings is None:
+            return examples
+        return np.searchsorted(self.phrasings, examples, side="right") - 1
+
+    def _order(self, epoch: int) -> np.ndarray:
+        order = epoch_order(self.rows_per_file, self.weights, self.seed, epoch)
+        if self.replay_share and len(order):
+            order = with_replay(order, self.replay_rows, self.replay_share, self.seed, epoch)
+            order = np.where(order < 0, sum(self.rows_per_file) - 1 - order, order)
+        return order if self.phrasings is None else phrased(order, self.phrasings, self.seed, epoch)

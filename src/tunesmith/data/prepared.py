@@ -28,10 +28,19 @@ SCHEMA = pa.schema(
         ("fingerprint", pa.int64()),
         ("parts", pa.list_(pa.int32())),
         ("numbers", pa.list_(pa.float32())),
+        ("weights", pa.list_(pa.float32())),
+        ("begins", pa.bool_()),
+        ("open_start", pa.bool_()),
+        ("open_end", pa.bool_()),
     ]
 )
 """`source` is the index of the file; `fingerprint` a hash of the token ids; the names of `numbers`
-stand in the facts."""
+stand in the facts; `weights` are of the trained tokens, none where each is 1; `begins` is false for
+a further phrasing of the row before."""
+
+WEIGHTS = "weights"
+"""Of the numbers of an example: how much the loss of each trained token counts. Present where any
+example of the data set has another weight than 1."""
 
 Numbers = Callable[[int], np.ndarray]
 """Gives the float32 numbers of the example with this index."""
@@ -42,9 +51,10 @@ class Counts:
     """What became of the rows.
 
     Attributes:
-        rows: Examples made.
+        rows: Examples made; where a file has several phrasings, of the first one.
         dropped: Rows left out for their length.
         truncated: Rows cut to max_tokens; they are among `rows`.
+        cuts: Times that a document was cut in two, every token of it kept.
         skipped: Bad rows left out.
         tokens: Tokens of all examples.
         tokens_trained: Tokens that carry loss.
@@ -55,6 +65,7 @@ class Counts:
     rows: int = 0
     dropped: int = 0
     truncated: int = 0
+    cuts: int = 0
     skipped: int = 0
     tokens: int = 0
     tokens_trained: int = 0
@@ -71,14 +82,16 @@ class Columns:
         offsets: (S + 1,) where each begins in the flat arrays.
         input_ids: (tokens,) int32.
         trained: (tokens,) bool.
-        truncated: (S,) bool, whether the example was cut.
+        open_start: (S,) bool, whether it begins inside a document.
+        open_end: (S,) bool, whether it ends before what was written there did.
     """
 
     example: np.ndarray
     offsets: np.ndarray
     input_ids: np.ndarray
     trained: np.ndarray
-    truncated: np.ndarray
+    open_start: np.ndarray
+    open_end: np.ndarray
 
 
 class Prepared(Sequence[Example]):
@@ -87,7 +100,10 @@ class Prepared(Sequence[Example]):
     Attributes:
         files: The data files, with the weight of each.
         key: A name made of all that decides the examples.
-        rows_per_file: Examples of each file.
+        rows_per_file: Examples of each file, the phrasings of a row counted once.
+        sources: (N,) int32, index of the file of each example.
+        begins: (N,) bool, False for an example that is the one before it in another phrasing.
+        phrasings: Where the phrasings of each row begin, (rows + 1,); None without several.
         lengths: (N,) int32, tokens of each example.
         num_trained: (N,) int32, trained tokens of each.
         fingerprints: (N,) int64; equal for examples with equal token ids.
@@ -100,6 +116,7 @@ class Prepared(Sequence[Example]):
         self.counts = Counts(**facts["counts"])
         self.problems = [(file, row, text) for file, row, text in facts["problems"]]
         self._names: list[str] = facts["numbers"]
+        self._weighted: bool = facts["weighted"]
         self._added: dict[str, Numbers] = {}
         table = pa.ipc.open_file(pa.memory_map(str(tokens)))
         self._batches = [table.get_batch(i) for i in range(table.num_record_batches)]
@@ -109,9 +126,13 @@ class Prepared(Sequence[Example]):
         self.num_trained = self._column("num_trained")
         self.fingerprints = self._column("fingerprint")
         self.row_numbers = self._column("row")
-        self._sources = self._column("source")
-        per_file = np.bincount(self._sources, minlength=len(self.files))
+        self.sources = self._column("source")
+        self.begins = _joined([_bools(batch, "begins") for batch in self._batches])
+        per_file = np.bincount(self.sources[self.begins], minlength=len(self.files))
         self.rows_per_file = tuple(int(count) for count in per_file)
+        self.phrasings = None
+        if not self.begins.all():
+            self.phrasings = np.append(np.flatnonzero(self.begins), len(self))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -130,6 +151,10 @@ class Prepared(Sequence[Example]):
         parts = tuple(batch["parts"][inside].as_py())
         told = np.array(batch["numbers"][inside].as_py(), dtype=np.float32)
         numbers = dict(zip(self._names, told.reshape(-1, 1), strict=True))
+        if self._weighted:
+            weights = np.array(batch["weights"][inside].as_py(), dtype=np.float32)
+            count = int(batch["num_trained"][inside].as_py())
+            numbers[WEIGHTS] = weights if len(weights) else np.ones(count, dtype=np.float32)
         numbers.update({name: give(at) for name, give in self._added.items()})
         source, row = self.place(at)
         return Example(ids, trained.to_numpy(zero_copy_only=False), source, row, parts, numbers)
@@ -145,7 +170,7 @@ class Prepared(Sequence[Example]):
 
     def place(self, index: int) -> tuple[str, int]:
         """File and row number of an example."""
-        return self.files[self._sources[index]].path, int(self.row_numbers[index])
+        return self.files[self.sources[index]].path, int(self.row_numbers[index])
 
     def columns(self) -> Iterator[Columns]:
         """Yields all examples, some hundreds at a time."""
@@ -161,7 +186,8 @@ class Prepared(Sequence[Example]):
                 np.concatenate([[0], np.cumsum(lengths)]) + int(offsets[0]),
                 batch["input_ids"].values.to_numpy(),
                 batch["trained"].values.to_numpy(zero_copy_only=False),
-                batch["truncated"].to_numpy(zero_copy_only=False)[example],
+                _bools(batch, "open_start")[example],
+                (_bools(batch, "truncated") | _bools(batch, "open_end"))[example],
             )
 
     def _column(self, name: str) -> np.ndarray:
@@ -183,13 +209,18 @@ def open_prepared(files: Sequence[Source], tokens: Path) -> Prepared | None:
 
 
 def facts_of(
-    counts: Counts, problems: list[tuple[str, int, str]], numbers: list[str], tokens: Path
+    counts: Counts,
+    problems: list[tuple[str, int, str]],
+    numbers: list[str],
+    weighted: bool,
+    tokens: Path,
 ) -> str:
     """The JSON beside the tokens."""
     facts = {
         "counts": asdict(counts),
         "problems": problems,
         "numbers": numbers,
+        "weighted": weighted,
         "sha256": file_hash(tokens),
     }
     return json.dumps(facts, ensure_ascii=False)
@@ -199,6 +230,10 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _bools(batch: pa.RecordBatch, name: str) -> np.ndarray:
+    return batch[name].to_numpy(zero_copy_only=False)
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

@@ -20,7 +20,7 @@ class Message:
         tool_calls: Calls in OpenAI's form, arguments as a dict.
         name: Of the tool or the speaker, where the row gives one.
         tool_call_id: Which call a tool message answers.
-        weight: 0 for an assistant turn that carries no loss; None and 1 mean that it does.
+        weight: How much the loss of an assistant turn counts: 0 for none; None is 1.
         reasoning: What the assistant thought before the answer, where the row keeps it apart.
     """
 
@@ -129,6 +129,7 @@ class Row:
         number: The line for JSONL, the index counted from 1 otherwise.
         raw: The record as it stood in the file; graders look into it.
         shape: Name of the shape it was read as.
+        others: The same in other phrasings, where its file has several.
     """
 
     content: Content
@@ -136,6 +137,12 @@ class Row:
     number: int
     raw: dict
     shape: str = ""
+    others: tuple[Content, ...] = ()
+
+    @property
+    def contents(self) -> tuple[Content, ...]:
+        """What it says, in every phrasing."""
+        return (self.content, *self.others)
 
 
 class RowProblem(ValueError):

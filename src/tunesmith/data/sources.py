@@ -11,6 +11,7 @@ from tunesmith.config.check import did_you_mean
 from tunesmith.data.json_rows import read_json, read_jsonl
 from tunesmith.data.row import OnBad, RawRow, RowProblem, refuse
 from tunesmith.data.table_rows import read_csv, read_parquet
+from tunesmith.data.text_files import files_in, read_folder, read_text
 from tunesmith.errors import DataError
 
 READERS: dict[str, Callable[[Path, OnBad], Iterator[RawRow]]] = {
@@ -18,16 +19,19 @@ READERS: dict[str, Callable[[Path, OnBad], Iterator[RawRow]]] = {
     ".json": read_json,
     ".csv": read_csv,
     ".parquet": read_parquet,
+    ".txt": read_text,
+    ".md": read_text,
 }
 
-EXPECTED = "a .jsonl, .json, .csv or .parquet file"
+EXPECTED = "a .jsonl, .json, .csv, .parquet, .txt or .md file"
 
 
 def read_rows(path: str | Path, on_bad: OnBad = refuse) -> Iterator[RawRow]:
     """Yields the records of a file, in order.
 
     Args:
-        path: A .jsonl, .json (an array), .csv or .parquet file.
+        path: A .jsonl, .json (an array), .csv or .parquet file; a .txt or .md file, which is one
+            document; or a folder of such documents.
         on_bad: Called for a record that cannot be read where the next one can still be found; the
             default raises.
 
@@ -35,7 +39,7 @@ def read_rows(path: str | Path, on_bad: OnBad = refuse) -> Iterator[RawRow]:
         DataError: The file is missing, empty, of another kind, not UTF-8, or broken.
     """
     checked = check_file(path)
-    reader, found = READERS[checked.suffix.lower()], False
+    reader, found = read_folder if checked.is_dir() else READERS[checked.suffix.lower()], False
 
     def noted(source: str, number: int, problem: RowProblem) -> None:
         nonlocal found
@@ -50,17 +54,27 @@ def read_rows(path: str | Path, on_bad: OnBad = refuse) -> Iterator[RawRow]:
 
 
 def sha256(path: str | Path) -> str:
-    """SHA-256 of the file's bytes, in hex.
+    """SHA-256 of the file's bytes, in hex; of a folder, over the names and hashes of its texts.
 
     Raises:
         DataError: The file is missing, empty or of another kind.
     """
-    with check_file(path).open("rb") as file:
+    checked = check_file(path)
+    if not checked.is_dir():
+        return _file_hash(checked)
+    named = [
+        f"{file.relative_to(checked).as_posix()} {_file_hash(file)}\n" for file in files_in(checked)
+    ]
+    return hashlib.sha256("".join(named).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_file(path: str | Path) -> Path:
-    """The path, when it is a data file that can be opened.
+    """The path, when it is a data file that can be opened, or a folder with texts in it.
 
     Raises:
         DataError: It is not; the hint names the files that were perhaps meant.
@@ -69,14 +83,14 @@ def check_file(path: str | Path) -> Path:
     if not checked.exists():
         raise DataError(str(path), got="no such file", expected=EXPECTED, hint=_nearby(checked))
     if checked.is_dir():
+        if files_in(checked):
+            return checked
         inside = ", ".join(_data_files(checked)[:5])
         hint = f"files in it: {inside}" if inside else ""
-        raise DataError(str(path), got="a folder", expected=EXPECTED, hint=hint)
+        raise DataError(str(path), got="a folder without texts", expected=EXPECTED, hint=hint)
     if checked.suffix.lower() not in READERS:
         got = f"a {checked.suffix} file" if checked.suffix else "a file without an ending"
-        is_text = checked.suffix.lower() in (".txt", ".md")
-        hint = 'a text becomes a row as {"text": "..."}' if is_text else ""
-        raise DataError(str(path), got=got, expected=EXPECTED, hint=hint)
+        raise DataError(str(path), got=got, expected=EXPECTED)
     try:
         with checked.open("rb") as file:
             empty = not file.read(1)

@@ -14,9 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol
 
-from tunesmith.data.encoded import Encoded
+from tunesmith.data.encoded import UNWEIGHED, Encoded
+from tunesmith.data.part import Part
 from tunesmith.data.prepared import Prepared, open_prepared
-from tunesmith.data.reading import read_file
+from tunesmith.data.reading import read_source
 from tunesmith.data.row import Content, OnBad, Row, RowProblem, refuse
 from tunesmith.data.section import Source
 from tunesmith.data.sources import sha256
@@ -46,7 +47,11 @@ class Encoder(Protocol):
         """Told what `encode` is asked for next, so that it can work on several rows at once."""
 
     def examples(self, content: Content) -> Sequence[Encoded]:
-        """The examples of a row, at least one; RowProblem for a row that cannot be trained on."""
+        """The examples of a row; RowProblem for a row that cannot be trained on.
+
+        At least one, unless the encoder has `rest`, which is asked at the end of every file for the
+        examples of rows that it has kept to lay them together: `rest() -> Sequence[Encoded]`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class PrepareOptions:
     overlong: Literal["error", "drop", "truncate"] = "error"
     on_bad_row: Literal["error", "skip"] = "error"
     train_on: Literal["assistant", "last", "all"] = "assistant"
+    part: Part | None = None
+    """Which rows are used; None for all."""
 
 
 def prepare(
@@ -100,16 +107,31 @@ def _write(
     with ExampleWriter(tokens) as writer:
         for index, file in enumerate(files):
             before = tally.rows
-            rows = read_file(file.path, file.format, on_bad, encoder.shapes)
-            for row in _announced(rows, encoder):
-                for encoded in _encode(row, encoder, on_bad):
-                    if not tally.is_overlong(row, encoded, options):
+            rows = _read(file, index, encoder, options.part, on_bad)
+            for row, phrasings in _examples(_announced(rows, encoder), encoder, on_bad):
+                kept = [one for one in phrasings if not tally.is_overlong(row, one, options)]
+                for number, encoded in enumerate(kept):
+                    if number == 0:
                         tally.add(row, encoded)
-                        writer.add(index, row.number, encoded)
-            if tally.rows == before and tally.num_overlong == 0:
+                    writer.add(index, row.number, encoded, begins=number == 0)
+            split = options.part is not None and index < options.part.files
+            if tally.rows == before and tally.num_overlong == 0 and not split:
                 raise _no_rows(str(file.path), tally)
+        if not tally.rows and options.part and tally.num_overlong == 0:
+            raise options.part.empty()
         tally.check_lengths(options)
         writer.commit(tally.counts(), tally.problems)
+
+
+def _read(
+    file: Source, index: int, encoder: Encoder, part: Part | None, on_bad: OnBad
+) -> Iterator[Row]:
+    """The rows of a file that are used."""
+    if part is None or index >= part.files:
+        return read_source(file, on_bad, encoder.shapes)
+    # What cannot be read is on no side; it is counted with the rows that are trained on.
+    ignored: OnBad = lambda source, number, problem: None  # noqa: E731
+    return part.of(read_source(file, ignored if part.heldout else on_bad, encoder.shapes))
 
 
 def _announced(rows: Iterator[Row], encoder: Encoder) -> Iterator[Row]:
@@ -127,18 +149,37 @@ def _announced(rows: Iterator[Row], encoder: Encoder) -> Iterator[Row]:
             ended = error
         if not held and ended is None:
             return
-        encoder.look_ahead([row.content for row in held])
+        encoder.look_ahead([content for row in held for content in row.contents])
         yield from held
     raise ended
 
 
-def _encode(row: Row, encoder: Encoder, on_bad: OnBad) -> Sequence[Encoded]:
-    """The examples of a row; none when it is bad and that is no error."""
-    try:
-        return encoder.examples(row.content)
-    except RowProblem as problem:
-        on_bad(row.source, row.number, problem)
-        return ()
+def _examples(
+    rows: Iterator[Row], encoder: Encoder, on_bad: OnBad
+) -> Iterator[tuple[Row, Sequence[Encoded]]]:
+    """Each example, in all its phrasings, with the row that it comes from, or ends in."""
+    row = None
+    for row in rows:
+        try:
+            made = [encoder.examples(content) for content in row.contents]
+            if any(len(one.weights) for each in made for one in each) and not _weighs(encoder):
+                raise UNWEIGHED
+            if row.others and any(len(each) != 1 for each in made):
+                raise RowProblem("a row of several examples, with phrasings", "one example a row")
+        except RowProblem as problem:
+            on_bad(row.source, row.number, problem)
+            continue
+        if row.others:
+            yield row, [each[0] for each in made]
+        else:
+            yield from ((row, [encoded]) for encoded in made[0])
+    if row is not None and hasattr(encoder, "rest"):
+        yield from ((row, [encoded]) for encoded in encoder.rest())
+
+
+def _weighs(encoder: Encoder) -> bool:
+    """Whether its method counts each token by the weight of its message."""
+    return getattr(encoder, "weighs", False)
 
 
 def _no_rows(source: str, tally: Tally) -> DataError:
@@ -157,13 +198,18 @@ def _key(
 ) -> str:
     """SHA-256 over all that decides the examples. The weights do not: they decide the order."""
     parts = {
-        "files": [[str(file.path), hashes[str(file.path)], file.format] for file in files],
+        "files": [[hashes[str(file.path)], _reading(file)] for file in files],
         "encoder": encoder.fingerprint,
         "options": asdict(options),
         "libraries": {name: version(name) for name in LIBRARIES},
         "code": _code_version(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _reading(file: Source) -> dict:
+    """All of a source that decides its examples."""
+    return file.model_dump(exclude={"name", "weight"})
 
 
 @cache

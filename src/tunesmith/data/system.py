@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from tunesmith.data import shapes
-from tunesmith.data.reading import read_file
+from tunesmith.data.reading import read_source
 from tunesmith.data.row import Conversation, RowProblem
 from tunesmith.data.section import Source
 
@@ -16,7 +16,7 @@ def common_system(files: Sequence[Source]) -> str | None:
     """The one system message that the first rows of all files share; None when they differ."""
     found = set()
     for file in files:
-        rows = read_file(file.path, file.format, _pass, shapes.names())
+        rows = read_source(file, _pass, shapes.names())
         for row in islice(rows, LOOKED_AT):
             found.add(_system(row.content))
             if len(found) > 1:

@@ -40,7 +40,7 @@ class Tally:
 
     def __init__(self, hashes: dict[str, str], progress: Callable[[int], None] | None) -> None:
         self._hashes, self._progress = hashes, progress
-        self.rows = self.dropped = self.truncated = self.skipped = 0
+        self.rows = self.dropped = self.truncated = self.cuts = self.skipped = 0
         self.tokens = self.tokens_trained = self.num_overlong = self._longest = 0
         self._shapes: dict[str, str] = {}
         self._overlong: list[str] = []
@@ -72,6 +72,7 @@ class Tally:
         """Counts a row that became an example."""
         self.rows += 1
         self.truncated += encoded.truncated
+        self.cuts += encoded.open_end
         self.tokens += len(encoded.input_ids)
         self.tokens_trained += int(encoded.trained.sum())
         self._shapes[row.source] = row.shape
@@ -102,6 +103,7 @@ class Tally:
             self.rows,
             self.dropped,
             self.truncated,
+            self.cuts,
             self.skipped,
             self.tokens,
             self.tokens_trained,

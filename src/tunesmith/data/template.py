@@ -8,6 +8,7 @@ every row. Where a template or the tokenizer breaks the rule, the row is refused
 import hashlib
 import json
 from collections.abc import Sequence
+from copy import copy
 from typing import Literal
 
 import numpy as np
@@ -33,13 +34,14 @@ class Renderer:
     Args:
         tokenizer: Of the base, with its chat template if it has one.
         stop_ids: Tokens that end an answer.
-        train_on: `assistant`: every assistant message with a weight other than 0; `last`: the last
-            one only; `all`: every token but the first, without messages of weight 0.
+        train_on: `assistant`: every assistant message, as much as its weight says; `last`: the last
+            one only; `all`: every token but the first, and the assistant's by their weights.
         max_tokens: Longest example.
         overlong: Only `truncate` matters here: it cuts the end off.
 
     Attributes:
         bos: The BOS that the tokenizer adds by itself, as a list of one or no id.
+        weighs: Whether the method counts the loss of each token by its weight.
 
     Raises:
         ModelError: The tokenizer has no token that ends a text, or a chat template too long to use.
@@ -55,6 +57,7 @@ class Renderer:
     ) -> None:
         self.tokenizer, self.stop_ids, self.train_on = tokenizer, stop_ids, train_on
         self.max_tokens, self.overlong = max_tokens, overlong
+        self.weighs = False
         self._chat = ChatText(tokenizer) if tokenizer.chat_template else None
         self.bos = added_bos(tokenizer)
         self._eos = end_token(tokenizer, stop_ids)
@@ -74,6 +77,12 @@ class Renderer:
     def has_template(self) -> bool:
         """Whether the base has a chat template."""
         return self._chat is not None
+
+    def weighing(self) -> "Renderer":
+        """The same for a method that counts the loss of each token by its weight."""
+        other = copy(self)
+        other.weighs = True
+        return other
 
     def look_ahead(self, contents: Sequence[Conversation | Text]) -> None:
         """Prepare the texts of rows that are encoded next; all at once takes less time.
@@ -105,16 +114,24 @@ class Renderer:
             DataError: The base has no chat template and the row needs one.
         """
         if isinstance(content, Text):
-            ids, trained, prompt_tokens = self._text(content)
+            ids, weights, prompt_tokens = self._text(content)
         else:
-            ids, trained, prompt_tokens = self._conversation(content)
+            ids, weights, prompt_tokens = self._conversation(content)
         truncated = self.overlong == "truncate" and len(ids) > self.max_tokens
         if truncated:
-            ids, trained = ids[: self.max_tokens], trained[: self.max_tokens]
-        trained[:1] = False
+            ids, weights = ids[: self.max_tokens], weights[: self.max_tokens]
+        weights[:1] = 0.0
+        trained = weights > 0
         if not trained.any():
             raise _untrained(truncated, self.max_tokens)
-        return Encoded(np.asarray(ids, dtype=np.int32), trained, prompt_tokens, truncated)
+        plain = bool((weights[trained] == 1).all())
+        return Encoded(
+            np.asarray(ids, dtype=np.int32),
+            trained,
+            prompt_tokens,
+            truncated,
+            weights=weights[:0] if plain else weights,
+        )
 
     def examples(self, content: Conversation | Text) -> list[Encoded]:
         """The one example that a row makes; raises as `encode`."""
@@ -131,6 +148,11 @@ class Renderer:
         if self._chat is None:
             return self.bos + self._ids(self._plain_prompt(conversation, end))
         return self._ids(self._chat.prompt(conversation, end))
+
+    def framed(self, ids: list[int]) -> list[int]:
+        """The ids of a document with BOS before them, where the base has one, and an end behind."""
+        ids = ids if ids[:1] == self.bos else self.bos + ids
+        return ids if ids[-1:] == [self._eos] else [*ids, self._eos]
 
     def reference(self, conversation: Conversation) -> str:
         """The last answer, as a grader compares it: its text, or the tool calls as rendered."""
@@ -160,7 +182,7 @@ class Renderer:
             "template": self.tokenizer.chat_template,
             "special": {key: str(token) for key, token in self._special().items()},
             "stop": sorted(self.stop_ids),
-            "options": [self.train_on, self.max_tokens, self.overlong],
+            "options": [self.train_on, self.max_tokens, self.overlong, self.weighs],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -176,13 +198,11 @@ class Renderer:
 
     def _text(self, content: Text) -> tuple[list[int], np.ndarray, int]:
         """A document: BOS where the base has one, the text, its end; everything trained."""
-        ids = self._ids(content.text)
-        ids = ids if ids[:1] == self.bos else self.bos + ids
-        ids = ids if ids[-1:] == [self._eos] else [*ids, self._eos]
-        return ids, np.ones(len(ids), dtype=bool), 0
+        ids = self.framed(self._ids(content.text))
+        return ids, np.ones(len(ids), dtype=np.float32), 0
 
     def _conversation(self, content: Conversation) -> tuple[list[int], np.ndarray, int]:
-        """A conversation: ids, trained, tokens before the last answer."""
+        """A conversation: ids, weights of their loss, tokens before the last answer."""
         turns = self._turns(content)
         bos = []
         if self._chat is None:
@@ -202,11 +222,10 @@ class Renderer:
             self._answers.check_earlier(content, turns, prompts, ends, text)
             written = self._answers.written(content, turns, prompts, text)
             check_nothing_lost(content, text, written)
-        trained = np.full(len(ids), self.train_on == "all")
+        weights = np.full(len(bos) + len(ids), self.train_on == "all", dtype=np.float32)
         for turn, start, end in zip(turns, starts, ends, strict=True):
-            trained[start:end] = turn.trained
-        trained = np.concatenate([np.full(len(bos), self.train_on == "all"), trained])
-        return bos + ids, trained, len(bos) + starts[-1]
+            weights[len(bos) + start : len(bos) + end] = turn.weight
+        return bos + ids, weights, len(bos) + starts[-1]
 
     def _turns(self, content: Conversation) -> list[Turn]:
         """The answers whose place in the tokens must be known: trained, last, or of weight 0."""
@@ -216,9 +235,11 @@ class Renderer:
             if message.role != "assistant":
                 continue
             self._answers.check_no_stop(message, index)
-            trained = message.weight != 0 and (self.train_on != "last" or index == last)
-            if trained or index == last or self.train_on == "all":
-                turns.append(Turn(index, trained))
+            weight = 1.0 if message.weight is None else message.weight
+            if self.train_on == "last" and index != last:
+                weight = 0.0
+            if weight or index == last or self.train_on == "all":
+                turns.append(Turn(index, weight))
         return turns
 
     def _plain_prompt(self, conversation: Conversation, end: int) -> str:

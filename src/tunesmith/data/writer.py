@@ -35,9 +35,10 @@ class ExampleWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._part = path.with_name(f".{path.stem}.{os.getpid()}.part")
-        self._rows: list[tuple[int, int, Encoded]] = []
+        self._rows: list[tuple[int, int, bool, Encoded]] = []
         self._tokens = 0
         self._numbers: list[str] = []
+        self._weighted = False
         self._guard(lambda: path.parent.mkdir(parents=True, exist_ok=True))
         self._writer = self._guard(lambda: pa.ipc.new_file(str(self._part), SCHEMA))
 
@@ -48,10 +49,18 @@ class ExampleWriter:
         if self._part.exists():
             self._part.unlink()
 
-    def add(self, source: int, row: int, encoded: Encoded) -> None:
-        """Adds an example of file `source` (an index), row number `row`."""
+    def add(self, source: int, row: int, encoded: Encoded, begins: bool = True) -> None:
+        """Adds an example.
+
+        Args:
+            source: Index of its file.
+            row: Number of its row.
+            encoded: Its tokens.
+            begins: False for another phrasing of the row that the example before it is of.
+        """
         self._numbers = sorted(encoded.numbers)
-        self._rows.append((source, row, encoded))
+        self._weighted |= len(encoded.weights) > 0
+        self._rows.append((source, row, begins, encoded))
         self._tokens += len(encoded.input_ids)
         if len(self._rows) >= BATCH_ROWS or self._tokens >= BATCH_TOKENS:
             self._flush()
@@ -60,7 +69,7 @@ class ExampleWriter:
         """Writes what is left, the facts, and gives both their names, the facts last."""
         self._flush()
         self._guard(self._writer.close)
-        facts = facts_of(counts, problems, self._numbers, self._part)
+        facts = facts_of(counts, problems, self._numbers, self._weighted, self._part)
         beside = self._part.with_suffix(".facts")
         try:
             self._guard(lambda: beside.write_text(facts, encoding="utf-8"))
@@ -91,9 +100,9 @@ class ExampleWriter:
             ) from error
 
 
-def _batch(rows: list[tuple[int, int, Encoded]]) -> pa.RecordBatch:
+def _batch(rows: list[tuple[int, int, bool, Encoded]]) -> pa.RecordBatch:
     """The examples as Arrow columns."""
-    encoded = [row[2] for row in rows]
+    encoded = [row[3] for row in rows]
     offsets = pa.array(np.cumsum([0, *(len(one.input_ids) for one in encoded)]), pa.int32())
     ids = pa.array(np.concatenate([one.input_ids for one in encoded]), pa.int32())
     trained = pa.array(np.concatenate([one.trained for one in encoded]), pa.bool_())
@@ -108,8 +117,17 @@ def _batch(rows: list[tuple[int, int, Encoded]]) -> pa.RecordBatch:
         pa.array([_fingerprint(one.input_ids) for one in encoded], pa.int64()),
         pa.array([one.parts for one in encoded], pa.list_(pa.int32())),
         pa.array([[v for _, v in sorted(one.numbers.items())] for one in encoded], FLOATS),
+        pa.array([_weights(one) for one in encoded], FLOATS),
+        pa.array([row[2] for row in rows], pa.bool_()),
+        pa.array([one.open_start for one in encoded], pa.bool_()),
+        pa.array([one.open_end for one in encoded], pa.bool_()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def _weights(encoded: Encoded) -> np.ndarray:
+    """Of the trained tokens; empty where each counts 1."""
+    return encoded.weights[encoded.trained] if len(encoded.weights) else encoded.weights
 
 
 def _fingerprint(ids: np.ndarray) -> int:

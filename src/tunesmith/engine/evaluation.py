@@ -182,7 +182,8 @@ class Evaluator:
             "counts": _plain(result.per_row_count),
             "figures": {name: _plain(values) for name, values in result.figures.items()},
         }
-        return result.loss, {name: float(v.mean()) for name, v in result.figures.items()}
+        means = {name: float(values.mean()) for name, values in result.figures.items()}
+        return result.loss, {**means, **result.overall}
 
     def _tasks(self, details: dict[str, Any]) -> tuple[TaskScore, ...]:
         scores = []

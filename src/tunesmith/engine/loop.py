@@ -65,10 +65,11 @@ def take_step(parts: Parts, step: int) -> Step | None:
     total, count, sums = forward_backward(parts, batches)
     parts.freeze(step)
     gradients = [p.grad for p in parts.parameters if p.grad is not None]
-    torch._foreach_div_(gradients, float(max(count, 1)))
+    divisor = float(count or 1)
+    torch._foreach_div_(gradients, divisor)
     norm = clip_gradients(gradients, parts.clip)
-    means = [value / max(number, 1) for value, number in sums.values()]
-    loss, grad_norm, *figures = torch.stack([total / max(count, 1), norm, *means]).tolist()
+    means = [value / number for value, number in sums.values()]
+    loss, grad_norm, *figures = torch.stack([total / divisor, norm, *means]).tolist()
 
     rate, moved = parts.learning_rate(step), None
     reason = parts.guard.judge(loss, grad_norm)
@@ -105,7 +106,7 @@ def take_step(parts: Parts, step: int) -> Step | None:
     return report
 
 
-def forward_backward(parts: Parts, batches: list[Batch]) -> tuple[Tensor, int, Sums]:
+def forward_backward(parts: Parts, batches: list[Batch]) -> tuple[Tensor, float, Sums]:
     """Add up losses, counts, figures and gradients over the forward passes of one step."""
     parts.model.train()
     total = torch.zeros((), dtype=torch.float32, device=parts.device)
@@ -118,7 +119,8 @@ def forward_backward(parts: Parts, batches: list[Batch]) -> tuple[Tensor, int, S
         for name, (value, number) in part.figures.items():
             before = sums.get(name, (0.0, 0))
             sums[name] = (before[0] + value, before[1] + number)
-    return total, count, sums
+    # What no row of the step counts for, such as the loss of a file, has no figure.
+    return total, count, {name: (value, number) for name, (value, number) in sums.items() if number}
 
 
 def clip_gradients(gradients: list[Tensor], limit: float | None) -> Tensor:

@@ -22,12 +22,14 @@ class HeldoutResult:
         per_row_sum: (n,) float64, the loss of each row summed over its tokens.
         per_row_count: (n,) trained tokens of each row.
         figures: (n,) float64 of each row, by name: what a method measures besides the loss.
+        overall: Figures of all rows together that are no mean over them, by name.
     """
 
     loss: float
     per_row_sum: NDArray[np.float64]
     per_row_count: NDArray[np.int64]
     figures: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    overall: dict[str, float] = field(default_factory=dict)
 
 
 @torch.no_grad()

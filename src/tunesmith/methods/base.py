@@ -7,6 +7,8 @@ A method file holds, below a docstring with paper and equation:
     loss(policy, batch, config) -> LossSum
 and, where the loss is not that of the trained tokens one by one:
     measure(policy, batch, config) -> dict    of each held-out example; see `Method.measure`
+and, where it has figures of all held-out rows together:
+    overall(sums, counts, numbers) -> dict    see `Method.overall`
 
 With "reference" in NEEDS, batches bring `numbers["reference"]`: (R,) the log-probability of the
 trained tokens of each sequence under the model as it was before step 1.
@@ -17,6 +19,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
 from tunesmith import methods
@@ -34,14 +37,17 @@ class LossSum:
 
     Attributes:
         total: () the loss summed over what it counts.
-        count: What to divide by: trained tokens, or pairs.
+        count: What to divide by: trained tokens, their weights, or pairs.
         figures: What else the step should tell, by name: a sum, () and without gradient, and what
             to divide it by. Every batch of a run has the same ones.
+        each: The loss of each target (N,) or of each example (U,), without gradient and weights,
+            for telling it by source; None where the method has none.
     """
 
     total: Tensor
-    count: int
+    count: float
     figures: Mapping[str, tuple[Tensor, int]] = field(default_factory=dict)
+    each: Tensor | None = None
 
 
 def summed(values: Mapping[str, Tensor]) -> LossSum:
@@ -52,7 +58,7 @@ def summed(values: Mapping[str, Tensor]) -> LossSum:
     """
     loss_U = values["loss"]
     figures = {k: (v.detach().sum(), len(v)) for k, v in values.items() if k != "loss"}
-    return LossSum(loss_U.sum(), len(loss_U), figures)
+    return LossSum(loss_U.sum(), len(loss_U), figures, loss_U.detach())
 
 
 class Method(Protocol):
@@ -71,6 +77,19 @@ class Method(Protocol):
         """(U,) float32 of each of the U examples of a batch: `loss`, and other figures by name.
 
         May be left out: held-out rows are then measured by the loss of their trained tokens.
+        """
+
+    def overall(
+        self, sums: np.ndarray, counts: np.ndarray, numbers: Mapping[str, np.ndarray]
+    ) -> dict[str, float]:
+        """Figures of all held-out examples together, by name, where no mean over them will do.
+
+        May be left out.
+
+        Args:
+            sums: (n,) the loss of each, summed over what it counts.
+            counts: (n,) how much that is.
+            numbers: What the examples come with, end to end.
         """
 
 

@@ -42,38 +42,94 @@ def loss_sum(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
     Returns:
         () float32. Zero, with a zero gradient, when N is 0.
     """
-    return _call(_LossSum, hidden_ND, weight_VD, targets_N)
+    return losses(hidden_ND, weight_VD, targets_N)[0]
+
+
+def losses(
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    factors_N: Tensor | None = None,
+    smoothing: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """A weighted sum of losses whose targets are spread over the vocabulary by `smoothing`.
+
+        l_n = - (1 - smoothing) log p(target_n) - smoothing / V sum_v log p(v)
+
+    Label smoothing: Szegedy et al. 2016 (arXiv:1512.00567, section 7).
+
+    Args:
+        hidden_ND: As for `loss_sum`.
+        weight_VD: As for `loss_sum`.
+        targets_N: As for `loss_sum`.
+        factors_N: (N,) float32 factor of each loss; None for 1.
+        smoothing: From 0 to 1.
+
+    Returns:
+        () float32, the sum of factor times loss; and (N,) float32, each loss by itself, without
+        gradient.
+    """
+    return _call(_LossSum, hidden_ND, weight_VD, targets_N, factors_N, smoothing)
 
 
 class _LossSum(torch.autograd.Function):
     """Loss in the forward pass, and with it d loss/d hidden and, if wanted, d loss/d weight."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        need_hidden, need_weight, _ = ctx.needs_input_grad
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        factors: Tensor | None,
+        smoothing: float,
+    ) -> tuple[Tensor, Tensor]:
+        need_hidden, need_weight = ctx.needs_input_grad[:2]
         low = _readable(weight, hidden.dtype)
         d_hidden = torch.empty_like(hidden) if need_hidden else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        each = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         for part in _chunks(len(hidden), weight):
             logits = _logits(hidden[part], low)
-            total += cross_entropy_(logits, targets[part], need_hidden or need_weight).sum()
+            each[part] = _smoothed_(logits, targets[part], smoothing, need_hidden or need_weight)
+            total += each[part].sum() if factors is None else each[part] @ factors[part]
             if d_hidden is not None:
-                d_hidden[part] = low.times_transposed(logits)
+                d_hidden[part] = _scaled(low.times_transposed(logits), factors, part)
             if d_weight is not None:
-                d_weight += logits.t() @ hidden[part]
+                d_weight += logits.t() @ _scaled(hidden[part], factors, part)
         ctx.save_for_backward(d_hidden, d_weight)
         ctx.weight_dtype = weight.dtype
-        return total
+        ctx.mark_non_differentiable(each)
+        return total, each
 
     @staticmethod
-    def backward(ctx: Any, d_total: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, d_total: Tensor, d_each: None) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight = ctx.saved_tensors
         if d_hidden is not None:
             d_hidden = d_hidden * d_total.to(d_hidden.dtype)
         if d_weight is not None:
             d_weight = (d_weight * d_total).to(ctx.weight_dtype)
-        return d_hidden, d_weight, None
+        return d_hidden, d_weight, None, None, None
+
+
+def _smoothed_(logits_NV: Tensor, targets_N: Tensor, smoothing: float, gradient: bool) -> Tensor:
+    """`cross_entropy_` with the target spread out: the gradient is p - (1 - s) onehot - s / V."""
+    if not smoothing:
+        return cross_entropy_(logits_NV, targets_N, gradient)
+    places_N1 = targets_N[:, None]
+    mean_N = logits_NV.mean(-1, dtype=torch.float32)
+    target_N = logits_NV.gather(1, places_N1).squeeze(1).float()
+    nll_N = cross_entropy_(logits_NV, targets_N, gradient)
+    if gradient:
+        logits_NV.sub_(smoothing / logits_NV.shape[1])
+        logits_NV.scatter_add_(1, places_N1, torch.full_like(logits_NV[:, :1], smoothing))
+    # log-sum-exp is nll + target, and the mean of -log p over the vocabulary that less the mean.
+    return nll_N + smoothing * (target_N - mean_N)
+
+
+def _scaled(x_ND: Tensor, factors_N: Tensor | None, part: slice) -> Tensor:
+    return x_ND if factors_N is None else x_ND * factors_N[part, None].to(x_ND.dtype)
 
 
 def token_nll(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
@@ -86,14 +142,18 @@ def token_nll(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor
 
 
 def _call(
-    function: type[torch.autograd.Function], hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor
-) -> Tensor:
+    function: type[torch.autograd.Function],
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    targets_N: Tensor,
+    *more: Any,
+) -> Any:
     """Run `function` in the autocast type where that is on, and without autocast inside."""
     device, dtype = hidden_ND.device.type, hidden_ND.dtype
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
     with torch.autocast(device, enabled=False):
-        return function.apply(hidden_ND.to(dtype), weight_VD, targets_N)
+        return function.apply(hidden_ND.to(dtype), weight_VD, targets_N, *more)
 
 
 class _TokenNll(torch.autograd.Function):

@@ -64,11 +64,29 @@ class Policy:
 
     def loss_sum(self, batch: Batch) -> Tensor:
         """Sum of the loss over the trained tokens of `batch`, () float32 in nats."""
+        return self.losses(batch)[0]
+
+    def losses(
+        self, batch: Batch, factors_N: Tensor | None = None, smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the losses of the trained tokens, and each of them, in nats.
+
+        Args:
+            batch: N trained tokens.
+            factors_N: (N,) float32 factor of each loss; None for 1.
+            smoothing: Share of each target that is spread over the vocabulary.
+
+        Returns:
+            () float32, differentiable; and (N,) float32, without gradient and without factors.
+        """
         with self._autocast():
             if self.fast_head:
-                return head.loss_sum(self._hidden(batch), self.head, batch.targets)
-            logits = self._logits(batch)
-        return F.cross_entropy(logits.float(), batch.targets, reduction="sum")
+                hidden, targets = self._hidden(batch), batch.targets
+                return head.losses(hidden, self.head, targets, factors_N, smoothing)
+            logits = self._logits(batch).float()
+        each = F.cross_entropy(logits, batch.targets, reduction="none", label_smoothing=smoothing)
+        total = each.sum() if factors_N is None else each @ factors_N
+        return total, each.detach()
 
     def token_nll(self, batch: Batch) -> Tensor:
         """-log p of each trained token, (N,) float32 in nats; differentiable."""

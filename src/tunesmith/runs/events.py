@@ -135,7 +135,7 @@ class Evaluated:
     skipped: tuple[str, ...] = ()
     """Measures that failed and so are missing; warnings say why."""
     figures: dict[str, float] = field(default_factory=dict)
-    """What the method tells of the held-out rows besides the loss, the mean over them."""
+    """What is told of the held-out rows besides the loss: means over them, or of all together."""
 
 
 @dataclass(frozen=True, slots=True)

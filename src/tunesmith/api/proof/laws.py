@@ -37,6 +37,7 @@ def laws(recipe: Recipe, planned: Planned, trace: Trace) -> list[Claim]:
     """The claims about one run, and about the plan of the whole of it."""
     num_steps = planned.schedule.num_steps
     steps = f"{len(trace.steps)} steps"
+    epochs = f"{_num_epochs(planned.schedule)} epochs"
     as_planned = _claim(
         "each step had the rows that the plan has for it", _rows(planned, trace), steps
     )
@@ -46,12 +47,12 @@ def laws(recipe: Recipe, planned: Planned, trace: Trace) -> list[Claim]:
         _claim(
             "in the plan, an epoch has each row as often as it should",
             _counts(planned.schedule),
-            f"{_num_epochs(planned.schedule)} epochs of {len(planned.schedule.lengths):,} rows",
+            f"{epochs} of {sum(planned.schedule.rows_per_file):,} rows",
         ),
         _claim(
             "in the plan, each epoch comes in an order of its own",
             _orders(planned.schedule),
-            f"{_num_epochs(planned.schedule)} epochs",
+            epochs,
         ),
         _claim("each step drew its random numbers anew", _seeds(recipe, trace), steps),
         _claim(
@@ -84,7 +85,8 @@ def _counts(schedule: Schedule) -> Iterator[str]:
     """Of each row: the whole part of its file's weight, or one more where that has a fraction."""
     weights = np.repeat(np.asarray(schedule.weights), schedule.rows_per_file)
     for epoch in range(_num_epochs(schedule)):
-        found = np.bincount(schedule.plan(epoch).order, minlength=len(weights))
+        rows = schedule.rows_of(schedule.plan(epoch).order)
+        found = np.bincount(rows, minlength=len(weights))[: len(weights)]  # Replayed rows follow.
         wrong = np.flatnonzero((found < np.floor(weights)) | (found > np.ceil(weights)))
         if len(wrong):
             row = int(wrong[0])

@@ -3,6 +3,7 @@
 `conversations` is taken for `messages` where its turns have a `role`.
 """
 
+from math import inf
 from typing import Any
 
 from tunesmith.data.row import Conversation, Message, RowProblem, show
@@ -76,18 +77,19 @@ def as_list(value: Any, what: str) -> list:
 
 
 def read_weight(value: dict, role: str, what: str) -> float | None:
-    """The weight of a message: 0 (no loss), 1, or None where it says nothing.
+    """How much the loss of a message counts: 0 for no loss, or None where it says nothing.
 
     Raises:
-        RowProblem: Another value, or 1 on a message that is never trained.
+        RowProblem: No number from 0 on, or more than 0 on a message that is never trained.
     """
     weight = value.get("weight", value.get("loss_weight"))
     if weight is None:
         return None
-    if not isinstance(weight, int | float) or weight not in (0, 1):
-        raise RowProblem(f"{what}: weight {show(weight)}", "0 or 1")
-    if weight == 1 and role != "assistant":
-        raise RowProblem(f"{what}: weight 1 on a {role} message", "weight only on the assistant's")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < inf:
+        raise RowProblem(f"{what}: weight {show(weight)}", "0, 1 or another number from 0 on")
+    if weight and role != "assistant":
+        got = f"{what}: weight {show(weight)} on a {role} message"
+        raise RowProblem(got, "weight only on the assistant's")
     return float(weight)
 
 

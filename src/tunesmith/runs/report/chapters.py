@@ -29,6 +29,7 @@ def chapters(material: Material) -> list[Chapter]:
         results(report),
         contract(report),
         data(report),
+        sources(report),
         files(report),
         skipped(report),
         training(report),
@@ -73,9 +74,35 @@ def data(report: Record) -> Chapter | None:
         "of them trained": count(counts.get("tokens_trained")) + share,
         "rows dropped (too long)": count(counts.get("dropped")),
         "rows cut (too long)": count(counts.get("truncated")),
+        "documents cut in two, nothing lost (times)": count(counts.get("cuts") or None),
         "rows skipped (bad)": count(counts.get("skipped")),
     }
     return facts("Data", "Nothing is left out silently: each row is used or counted here.", pairs)
+
+
+def sources(report: Record) -> Chapter | None:
+    """What each of several files was; one file is all rows, and left out."""
+    listed = report.get("sources") or ()
+    if len(listed) < 2:
+        return None
+    rows = tuple(
+        (
+            each["name"],
+            count(each["rows"]),
+            count(each["tokens"]),
+            figure(each["weight"], 3) if each["share"] is None else percent(each["share"]),
+            nats(each["loss_before"]),
+            nats(each["loss_after"]),
+        )
+        for each in listed
+    )
+    lead = (
+        "How often a row of each file comes in an epoch, or what share of every step is replayed; "
+        "and the held-out loss of the file of that name. Forgetting is of the one model, so it has "
+        "no figure for each source."
+    )
+    columns = ("source", "rows", "tokens", "how often", "loss before", "after")
+    return Chapter("Sources", lead, columns, rows)
 
 
 def files(report: Record) -> Chapter | None:
