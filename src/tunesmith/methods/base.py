@@ -7,13 +7,15 @@ A method file holds, below a docstring with paper and equation:
     loss(policy, batch, config) -> LossSum
 and, where the loss is not that of the trained tokens one by one:
     measure(policy, batch, config) -> dict    of each held-out example; see `Method.measure`
+and, where the loss of a batch depends on the other batches of its step:
+    ahead(policy, batch, config) -> Sums      means over the step; see `Method.ahead`
 
 With "reference" in NEEDS, batches bring `numbers["reference"]`: (R,) the log-probability of the
 trained tokens of each sequence under the model as it was before step 1.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Protocol
 
@@ -27,6 +29,9 @@ from tunesmith.data.store import Encoder
 from tunesmith.data.template import Renderer
 from tunesmith.models.policy import Policy
 
+Sums = Mapping[str, tuple[Tensor, int]]
+"""Figures by name: the sum of each, () and without gradient, and what to divide it by."""
+
 
 @dataclass(frozen=True, slots=True)
 class LossSum:
@@ -35,13 +40,12 @@ class LossSum:
     Attributes:
         total: () the loss summed over what it counts.
         count: What to divide by: trained tokens, or pairs.
-        figures: What else the step should tell, by name: a sum, () and without gradient, and what
-            to divide it by. Every batch of a run has the same ones.
+        figures: What else the step should tell. Every batch of a run has the same ones.
     """
 
     total: Tensor
     count: int
-    figures: Mapping[str, tuple[Tensor, int]] = field(default_factory=dict)
+    figures: Sums = field(default_factory=dict)
 
 
 def summed(values: Mapping[str, Tensor]) -> LossSum:
@@ -55,6 +59,19 @@ def summed(values: Mapping[str, Tensor]) -> LossSum:
     return LossSum(loss_U.sum(), len(loss_U), figures)
 
 
+def informed(ahead: Callable[[Batch], Sums], batches: Sequence[Batch]) -> list[Batch]:
+    """The batches of a step, each with the means that a method's `ahead` finds over all of them.
+
+    Means are made of sums, so that they are the same however the step is cut into batches.
+    """
+    found = [ahead(batch) for batch in batches]
+    means = {
+        name: sum(sums[name][0] for sums in found) / max(sum(sums[name][1] for sums in found), 1)
+        for name in (found[0] if found else ())
+    }
+    return [replace(batch, numbers={**batch.numbers, **means}) for batch in batches]
+
+
 class Method(Protocol):
     """A method file, as the rest of the house sees it."""
 
@@ -66,6 +83,13 @@ class Method(Protocol):
 
     def loss(self, policy: Policy, batch: Batch, config: Section) -> LossSum:
         """The loss of one batch, summed and counted."""
+
+    def ahead(self, policy: Policy, batch: Batch, config: Section) -> Sums:
+        """What the loss of every batch of a step needs to know of all of them, without gradient.
+
+        May be left out. It is asked of each batch of a step before any is trained on; the means
+        come to `loss` and `measure` as `batch.numbers`, () each.
+        """
 
     def measure(self, policy: Policy, batch: Batch, config: Section) -> dict[str, Tensor]:
         """(U,) float32 of each of the U examples of a batch: `loss`, and other figures by name.
