@@ -16,7 +16,7 @@ from tunesmith.models.policy import Policy
 from tunesmith.testing.tiny import IM_END, PAD, byte_tokenizer, tiny_model
 
 
-@pytest.fixture(params=base.names())
+@pytest.fixture(scope="module", params=base.names())
 def method(request):
     return base.load(request.param)
 
@@ -26,7 +26,7 @@ def renderer() -> Renderer:
     return Renderer(byte_tokenizer(), frozenset({IM_END}), max_tokens=200)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def examples(method: ModuleType, renderer: Renderer) -> list[Example]:
     """Rows encoded; with the reference of a model that has since moved, where one is needed."""
     encoder = method.encoder(renderer, method.Config())
@@ -38,10 +38,16 @@ def examples(method: ModuleType, renderer: Renderer) -> list[Example]:
         for one in encoder.examples(content):
             numbers = {name: np.float32([value]) for name, value in one.numbers.items()}
             example = Example(one.input_ids, one.trained, "f", number, one.parts, numbers)
-            if "reference" in method.NEEDS:
-                numbers["reference"] = _reference(example)
             found.append(example)
+    if "reference" in method.NEEDS:
+        _add_reference(found)
     return found
+
+
+@pytest.fixture(scope="module")
+def whole(method: ModuleType, examples: list[Example]) -> tuple:
+    """The step in one packed pass."""
+    return _step(method, [examples])
 
 
 def _policy(seed: int = 0, kernels: str = "fast") -> Policy:
@@ -49,9 +55,11 @@ def _policy(seed: int = 0, kernels: str = "fast") -> Policy:
 
 
 @torch.no_grad()
-def _reference(example: Example) -> np.ndarray:
-    bare = Example(example.input_ids, example.trained, "f", 1, example.parts)
-    return _policy(seed=1).sequence_log_probs(collate([bare], True, PAD)).numpy()
+def _add_reference(examples: list[Example]) -> None:
+    batch = collate(examples, True, PAD)
+    told = _policy(seed=1).sequence_log_probs(batch).split(batch.units)
+    for example, values in zip(examples, told, strict=True):
+        example.numbers["reference"] = values.numpy()
 
 
 def _step(method, passes: list[list[Example]], packed=True, policy: Policy | None = None):
@@ -81,39 +89,38 @@ def test_the_file_defines_what_a_method_is(method):
     assert "arXiv" in method.__doc__
 
 
-def test_loss_and_gradient_are_finite_and_not_all_zero(method, examples):
-    total, count, gradient = _step(method, [examples])
+def test_loss_and_gradient_are_finite_and_not_all_zero(whole):
+    total, count, gradient = whole
     assert np.isfinite(total)
     assert count > 0
     assert gradient.isfinite().all()
     assert gradient.abs().max() > 0
 
 
-def test_the_loss_is_a_sum(method, examples):
-    once, twice = _step(method, [examples]), _step(method, [examples * 2])
-    _same(twice, (2 * once[0], 2 * once[1], 2 * once[2]))
+def test_the_loss_is_a_sum(method, examples, whole):
+    _same(_step(method, [examples * 2]), tuple(2 * part for part in whole))
 
 
-def test_packing_and_padding_do_not_matter(method, examples):
-    _same(_step(method, [examples], packed=False), _step(method, [examples]))
+def test_packing_and_padding_do_not_matter(method, examples, whole):
+    _same(_step(method, [examples], packed=False), whole)
 
 
-def test_the_cut_into_passes_does_not_matter(method, examples):
-    _same(_step(method, [[e] for e in examples]), _step(method, [examples]))
+def test_the_cut_into_passes_does_not_matter(method, examples, whole):
+    _same(_step(method, [[e] for e in examples]), whole)
 
 
-def test_the_order_does_not_matter(method, examples):
-    _same(_step(method, [examples[::-1]]), _step(method, [examples]))
+def test_the_order_does_not_matter(method, examples, whole):
+    _same(_step(method, [examples[::-1]]), whole)
 
 
-def test_the_fast_path_is_the_reference_path(method, examples):
-    slow = _step(method, [examples], policy=_policy(kernels="reference"))
-    _same(_step(method, [examples]), slow)
+def test_the_fast_path_is_the_reference_path(method, examples, whole):
+    _same(whole, _step(method, [examples], policy=_policy(kernels="reference")))
 
 
 def test_figures_are_the_same_of_every_batch_and_finite(method, examples):
     policy, config = _policy(), method.Config()
-    told = [method.loss(policy, collate([e], True, PAD), config).figures for e in examples]
+    cut = (examples[:1], examples[1:])
+    told = [method.loss(policy, collate(part, True, PAD), config).figures for part in cut]
     assert all(figures.keys() == told[0].keys() for figures in told)
     values = [value for figures in told for value, _ in figures.values()]
     assert all(value.isfinite() and not value.requires_grad for value in values)
