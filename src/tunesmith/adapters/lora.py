@@ -149,7 +149,8 @@ def multiple(config: Config) -> float:
     Lab, 2025). B starts at zero, so that the first updates of W go by scale times rate: in another
     scale the rate is larger by as much as the scale is smaller.
     """
-    scale = config.resolved_alpha / config.rank
+    by = sqrt(config.rank) if config.scaling == "rslora" else config.rank
+    scale = config.alpha_for(config.rank) / by
     return 10.0 * 32.0 / config.rank / scale
 
 
