@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.methods.example_rows import rows_for
+from tests.methods.example_rows import needed_keys, rows_for
 from tunesmith.api import build, reference, session
 from tunesmith.api.plan import plan
 from tunesmith.api.reference import add_reference
@@ -78,10 +78,12 @@ def _asks(recipe) -> tuple[list[str], list[list[float]]]:
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_resumed_equals_uninterrupted(paired, tmp_path, name) -> None:
+def test_resumed_equals_uninterrupted(paired, tiny_folder, tmp_path, name) -> None:
     method = methods.load(name)
-    rows = rows_for(frozenset(method.encoder(_Asked(), method.Config()).shapes))
-    recipe = paired(name, [*rows * 3], data__eval=None, checkpoint__every=1)
+    keys = {"name": name, **needed_keys(method.Config, str(tiny_folder))}
+    rows = rows_for(frozenset(method.encoder(_Asked(), method.Config(**keys)).shapes))
+    changes = {f"method__{key}": value for key, value in keys.items()}
+    recipe = paired(name, [*rows * 3], data__eval=None, checkpoint__every=1, **changes)
     whole = _trained(recipe, tmp_path / "whole", 4)
     # As a machine leaves it that lost power after the second step.
     cut = Path(shutil.copytree(whole, tmp_path / "cut"))

@@ -3,6 +3,8 @@
 A shape that is not here fails the contract tests of the methods that read it: add some rows.
 """
 
+from tunesmith.config.section import Section
+
 ROWS = {
     "completion": [
         {"prompt": "one", "completion": " two three"},
@@ -35,3 +37,8 @@ def rows_for(shapes: frozenset[str]) -> list[dict]:
     known = sorted(shapes & ROWS.keys())
     assert known, f"add rows of one of {sorted(shapes)} to {__file__}"
     return ROWS[known[0]]
+
+
+def needed_keys(config: type[Section], text: str = "starter") -> dict[str, str]:
+    """The keys that a method has no default for, which so far are names of models."""
+    return {key: text for key, field in config.model_fields.items() if field.is_required()}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.methods.example_rows import rows_for
+from tests.methods.example_rows import needed_keys, rows_for
+from tunesmith.config.section import Section
 from tunesmith.data import shapes
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Batch, Example
@@ -29,7 +30,7 @@ def renderer() -> Renderer:
 @pytest.fixture(scope="module")
 def examples(method: ModuleType, renderer: Renderer) -> list[Example]:
     """Rows encoded; with the reference of a model that has since moved, where one is needed."""
-    encoder = method.encoder(renderer, method.Config())
+    encoder = method.encoder(renderer, _config(method))
     rows = rows_for(frozenset(encoder.shapes))
     contents = [shapes.load(shapes.detect(row, encoder.shapes)).read(row) for row in rows]
     encoder.look_ahead(contents)
@@ -41,6 +42,8 @@ def examples(method: ModuleType, renderer: Renderer) -> list[Example]:
             found.append(example)
     if "reference" in method.NEEDS:
         _add_reference(found)
+    if "teacher" in method.NEEDS:
+        _add_teacher(found)
     return found
 
 
@@ -48,6 +51,10 @@ def examples(method: ModuleType, renderer: Renderer) -> list[Example]:
 def whole(method: ModuleType, examples: list[Example]) -> tuple:
     """The step in one packed pass."""
     return _step(method, [examples])
+
+
+def _config(method: ModuleType) -> Section:
+    return method.Config(**needed_keys(method.Config))
 
 
 def _policy(seed: int = 0, kernels: str = "fast") -> Policy:
@@ -62,9 +69,17 @@ def _add_reference(examples: list[Example]) -> None:
         example.numbers["reference"] = values.numpy()
 
 
+def _add_teacher(examples: list[Example]) -> None:
+    rng = np.random.default_rng(0)
+    for example in examples:
+        shape = (int(example.trained.sum()), 3)
+        example.numbers["teacher_ids"] = np.tile(np.float32([7, 70, 170]), (shape[0], 1))
+        example.numbers["teacher_log_probs"] = -1.5 - rng.random(shape, dtype=np.float32)
+
+
 def _step(method, passes: list[list[Example]], packed=True, policy: Policy | None = None):
     """Total, count and gradient of a step that is cut into these passes."""
-    policy, config = policy or _policy(), method.Config()
+    policy, config = policy or _policy(), _config(method)
     batches: list[Batch] = [collate(examples, packed, PAD) for examples in passes]
     if hasattr(method, "ahead"):
         batches = base.informed(lambda batch: method.ahead(policy, batch, config), batches)
@@ -84,7 +99,7 @@ def _same(found, expected) -> None:
 
 
 def test_the_file_defines_what_a_method_is(method):
-    assert method.Config().name == method.__name__.rpartition(".")[2]
+    assert _config(method).name == method.__name__.rpartition(".")[2]
     assert {"reference", "sampler", "reward", "teacher"} >= method.NEEDS
     assert "arXiv" in method.__doc__
 
@@ -118,7 +133,7 @@ def test_the_fast_path_is_the_reference_path(method, examples, whole):
 
 
 def test_figures_are_the_same_of_every_batch_and_finite(method, examples):
-    policy, config = _policy(), method.Config()
+    policy, config = _policy(), _config(method)
     cut = (examples[:1], examples[1:])
     told = [method.loss(policy, collate(part, True, PAD), config).figures for part in cut]
     assert all(figures.keys() == told[0].keys() for figures in told)
@@ -129,7 +144,7 @@ def test_figures_are_the_same_of_every_batch_and_finite(method, examples):
 def test_what_is_measured_of_each_example_adds_up_to_the_loss(method, examples):
     if not hasattr(method, "measure"):
         pytest.skip("held-out rows are measured by the loss of their tokens")
-    policy, config = _policy(), method.Config()
+    policy, config = _policy(), _config(method)
     batch = collate(examples, True, PAD)
     found = method.measure(policy, batch, config)
     assert {len(values) for values in found.values()} == {len(examples)}
@@ -141,9 +156,14 @@ def test_a_sequence_of_one_trained_token(method, examples):
     short = []
     for example in examples[:2]:
         trained = np.zeros_like(example.trained)
-        ends = np.cumsum(example.parts or (len(example),)) - 1
-        trained[ends] = True
-        numbers = example.numbers
+        ends = np.cumsum(example.parts or (len(example),))
+        trained[[np.flatnonzero(example.trained[:end])[-1] for end in ends]] = True
+        # What a teacher says stands beside each trained token.
+        of_tokens = trained[example.trained]
+        numbers = {
+            name: values[of_tokens] if name.startswith("teacher") else values
+            for name, values in example.numbers.items()
+        }
         short.append(Example(example.input_ids, trained, "f", 1, example.parts, numbers))
     total, _, gradient = _step(method, [short])
     assert np.isfinite(total)
