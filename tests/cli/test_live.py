@@ -1,6 +1,7 @@
 """A run while it goes on: what the live line and the plain lines say."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tunesmith.cli.live import Live, rejection
-from tunesmith.cli.progress import Progress
+from tunesmith.cli.progress import Progress, evaluation
 from tunesmith.runs.events import (
     Evaluated,
     Event,
@@ -58,6 +59,20 @@ def test_the_line_has_all_that_is_known() -> None:
         "step 42/100  loss 0.31  tok/s 250  eta 2m10s  mem 2.1 GiB  "
         "tickets 87.0 % (base 0.0 %)  forgetting KL 0.03"
     )
+
+
+def test_the_line_has_the_first_figures_of_the_method() -> None:
+    progress = Progress()
+    figures = {"margin": 0.5, "chosen_log_prob": -3.0, "third": 1.0}
+    progress.advance(replace(step(1), figures=figures))
+    progress.advance(replace(step(2), figures={**figures, "margin": 9.0}, rejected=True))
+    assert progress.parts()[1:4] == ["loss 1", "margin 0.5", "chosen log prob -3"]
+    assert "third" not in "  ".join(progress.parts())
+
+
+def test_an_evaluation_tells_held_out_figures() -> None:
+    found = replace(evaluated(5, 0.5, 0.1), figures={"rejected_log_prob": -12.5})
+    assert "held-out loss 0.500  rejected log prob -12  tickets 50.0 %" in evaluation(found, {})
 
 
 def test_nothing_is_made_up_before_the_first_step() -> None:

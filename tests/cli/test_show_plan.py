@@ -123,6 +123,11 @@ def test_passes_and_evaluations_are_told_where_they_were_measured() -> None:
     assert "time           about 4m10s of training, and about 1m05s of evaluation\n" in text
 
 
+def test_asking_the_untrained_model_is_told_where_it_takes_time() -> None:
+    text = shown(replace(PLAN, reference_seconds=90.0), width=200)
+    assert "evaluations besides, after 1m30s of asking the untrained model\n" in text
+
+
 @pytest.mark.parametrize(
     ("fits", "says"),
     [

@@ -1,88 +1,52 @@
-"""A share held out by each row alone."""
+"""Some of the sequences of a batch compute what they did among the others."""
 
-from pathlib import Path
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
-from tunesmith.config.check import check
-from tunesmith.data.part import Part, place
-from tunesmith.data.section import DataSection, Source
-from tunesmith.data.store import PrepareOptions, prepare
-from tunesmith.errors import DataError, RecipeError
-
-
-def _rows(numbers: range) -> list[dict]:
-    return [{"prompt": f"q{n}", "completion": "a"} for n in numbers]
+from tunesmith.data.collate import collate
+from tunesmith.data.example import Batch, Example
+from tunesmith.data.part import only
+from tunesmith.models.policy import Policy
+from tunesmith.testing.tiny import tiny_model
 
 
-@pytest.fixture
-def split(write_rows, make_renderer, tmp_path: Path):
-    """Row numbers of both sides of a file of so many rows."""
-
-    def make(numbers: range, share: float = 0.2) -> list[set[int]]:
-        sources = [Source(path=str(write_rows(_rows(numbers), "all.jsonl")))]
-        sides = []
-        for heldout in (False, True):
-            options = PrepareOptions(2048, part=Part(share, heldout, 1))
-            prepared = prepare(sources, make_renderer(), options, tmp_path / "cache")
-            sides.append(set(prepared.row_numbers.tolist()))
-        return sides
-
-    return make
+def batch_of(packed: bool) -> Batch:
+    """Two pairs that share beginnings, and one that shares nothing."""
+    rng = np.random.default_rng(0)
+    examples = []
+    for row, (shared, sizes) in enumerate([(5, (3, 6)), (2, (1, 4)), (0, (7, 3))], 1):
+        prompt = rng.integers(0, 256, shared)
+        parts = [np.r_[prompt, rng.integers(0, 256, size + 1)] for size in sizes]
+        trained = [np.arange(len(part)) > shared for part in parts]
+        ids = np.concatenate(parts).astype(np.int32)
+        lengths = tuple(map(len, parts))
+        examples.append(Example(ids, np.concatenate(trained), "f", row, lengths))
+    return collate(examples, packed, 0)
 
 
-def test_every_row_is_on_one_side_and_the_share_is_about_right(split) -> None:
-    train, held = split(range(400))
-    assert not train & held
-    assert len(train | held) == 400
-    assert 50 < len(held) < 110  # 80 expected, 8 the standard deviation.
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("kernels", ["fast", "reference"])
+@pytest.mark.parametrize("keep", [(0, 2, 4), (1, 3, 5), (0, 1), (3,), (0, 1, 2, 3, 4, 5)])
+def test_kept_sequences_are_as_likely_as_they_were(packed, kernels, keep) -> None:
+    policy = Policy(tiny_model(seed=0), kernels, torch.float32)
+    batch = batch_of(packed)
+    expected = policy.sequence_log_probs(batch)[list(keep)]
+    part = only(batch, keep)
+    torch.testing.assert_close(policy.sequence_log_probs(part), expected, rtol=1e-5, atol=1e-4)
+    assert part.rows == tuple(batch.rows[i] for i in keep)
+    assert part.units == (1,) * len(keep)
+    assert part.num_tokens < batch.num_tokens or len(keep) == 6
 
 
-def test_rows_that_come_move_no_other(split) -> None:
-    _, few = split(range(100))
-    _, more = split(range(300))
-    assert few == {number for number in more if number <= 100}
-
-
-def test_equal_rows_are_on_one_side_whatever_the_order_of_their_keys() -> None:
-    assert place({"a": 1, "b": "ü"}) == place({"b": "ü", "a": 1})
-    assert place({"a": 1}) != place({"a": 2})
-
-
-def test_a_side_without_rows_is_an_error(split) -> None:
-    with pytest.raises(DataError, match=r"data\.eval: got no row held out, at a share of 0\.001"):
-        split(range(5), 0.001)
-
-
-def test_bad_rows_are_counted_once(write_rows, make_renderer, tmp_path: Path) -> None:
-    rows = [*_rows(range(40)), {"prompt": "q"}]
-    sources = [Source(path=str(write_rows(rows)), format="completion")]
-    counts = []
-    for heldout in (False, True):
-        options = PrepareOptions(2048, on_bad_row="skip", part=Part(0.3, heldout, 1))
-        counts.append(prepare(sources, make_renderer(), options, tmp_path / "c").counts.skipped)
-    assert counts == [1, 0]
-
-
-def test_only_the_first_files_are_split(write_rows, make_renderer, tmp_path: Path) -> None:
-    sources = [
-        Source(path=str(write_rows(_rows(range(40)), "a.jsonl"))),
-        Source(path=str(write_rows(_rows(range(40)), "b.jsonl"))),
-    ]
-    options = PrepareOptions(2048, part=Part(0.3, False, 1))
-    prepared = prepare(sources, make_renderer(), options, tmp_path / "c")
-    assert prepared.rows_per_file[0] < 40
-    assert prepared.rows_per_file[1] == 40
-
-
-@pytest.mark.parametrize("value", [0.05, {"share": 0.05}])
-def test_a_share_is_said_in_two_ways(value: object) -> None:
-    section = DataSection(train="a.jsonl", eval=value)
-    assert section.eval_share == 0.05
-    assert section.eval_sources == ()
-
-
-@pytest.mark.parametrize("value", [0, 1, 1.5, -0.1, True])
-def test_a_share_beyond_its_bounds_is_refused(value: object) -> None:
-    with pytest.raises(RecipeError, match="a share between 0 and 1"):
-        check(DataSection, {"train": "a.jsonl", "eval": value}, "r.yaml", "data")
+@pytest.mark.parametrize("packed", [True, False])
+def test_all_of_them_are_the_batch(packed) -> None:
+    batch = batch_of(packed)
+    part = only(batch, range(6))
+    assert part.lengths == batch.lengths
+    assert part.prefixes == batch.prefixes
+    for name in ("input_ids", "positions", "places", "targets"):
+        assert torch.equal(getattr(part, name), getattr(batch, name))
+    assert replace(part, units=batch.units).targets_per_row == batch.targets_per_row

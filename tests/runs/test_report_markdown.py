@@ -1,5 +1,6 @@
 """The report as Markdown."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,16 @@ def test_the_whole_report(tmp_path: Path) -> None:
     assert "| SHA-256 | " + "9f" * 32 + " |" in text
     assert f"```sh\ntunesmith chat {tmp_path}/run\n```" in text
     assert text.endswith("|\n")
+
+
+def test_held_out_figures_stand_below_the_loss(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "run")
+    report = json.loads(folder.report_json.read_text())
+    told = {"name": "chosen_log_prob", "n": 40, "before": -31.5, "after": -33.25}
+    report["heldout_figures"] = [{**told, "gain": -1.75, "interval": [-2.5, 0.5]}]
+    folder.report_json.write_text(json.dumps(report))
+    line = "| held-out chosen log prob (40 rows) | -32 | -33 | -1.8 | -2.5 to +0.5 |"
+    assert line in render(Material.read(folder))
 
 
 @pytest.mark.parametrize("ending", ["succeeded", "failed", "interrupted", "killed"])

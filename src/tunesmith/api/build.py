@@ -25,10 +25,10 @@ from tunesmith.data.example import Batch
 from tunesmith.data.loader import Loader
 from tunesmith.data.mixing import evened
 from tunesmith.data.order import Schedule
-from tunesmith.data.part import Part
 from tunesmith.data.planner import Layout
 from tunesmith.data.prepared import Prepared
 from tunesmith.data.section import Source
+from tunesmith.data.split import Part
 from tunesmith.data.store import PrepareOptions, prepare
 from tunesmith.data.template import Renderer
 from tunesmith.engine import optimizer as optimizers
@@ -341,11 +341,20 @@ def build_loss(recipe: Recipe, learner: Learner) -> Callable[[Batch], LossSum]:
     return NearBase(loss, learner.policy, disabled, weight)
 
 
+def build_ahead(recipe: Recipe, learner: Learner) -> Callable[[Sequence[Batch]], list[Batch]]:
+    """What tells the batches of a step of each other, as far as the method asks for it."""
+    ahead = getattr(methods.load(recipe.method.name), "ahead", None)
+    if ahead is None:
+        return list
+    return partial(methods.informed, partial(ahead, learner.policy, config=recipe.method))
+
+
 def build_trial(recipe: Recipe, learner: Learner) -> Trial:
     """What runs passes and steps to measure them, with an optimizer to throw away."""
+    ahead, loss = build_ahead(recipe, learner), build_loss(recipe, learner)
     return Trial(
         learner.attached.model,
-        build_loss(recipe, learner),
+        lambda batch: loss(ahead([batch])[0]),
         build_optimizer(recipe, learner),
         list(learner.attached.trained.values()),
         recipe.train.clip,
@@ -408,6 +417,7 @@ def build_parts(
         freeze=Unfreezing(learner.attached.model, trained, recipe.train.unfreeze),
         measured=_measured(recipe, trained, optimizer),
         ema=_ema(recipe, trained),
+        ahead=build_ahead(recipe, learner),
     )
 
 

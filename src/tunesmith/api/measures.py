@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunesmith.api.build import Learner, Rows, pad_id
+from tunesmith.api.build import Learner, Rows, build_ahead, pad_id
 from tunesmith.api.overall import overall
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Batch
@@ -168,7 +168,12 @@ def build_heldout(recipe: Recipe, rows: Rows, learner: Learner) -> HeldoutRows |
     if measure is None:
         result = partial(heldout_loss, learner.policy.token_nll)
     else:
-        result = partial(measured, partial(measure, learner.policy, config=recipe.method))
+        of_batch = partial(measure, learner.policy, config=recipe.method)
+        ahead = build_ahead(recipe, learner)
+
+        def result(batches: Sequence[Batch]) -> HeldoutResult:
+            return measured(of_batch, ahead(batches))
+
     whole = partial(overall, method, rows.heldout)
     return HeldoutRows(rows, recipe.data.packing, result, whole)
 

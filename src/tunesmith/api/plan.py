@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunesmith.api import build
 from tunesmith.api.advice import Adviser, Change
-from tunesmith.api.reference import add_reference
+from tunesmith.api.reference import rehearse_reference
 from tunesmith.api.rehearsal import rehearse
 from tunesmith.api.resolve import device, require_paths, resolve, source_of_rate
 from tunesmith.api.teacher import add_teacher
@@ -43,6 +43,9 @@ class Plan:
     fit: Fit
     evaluation_seconds: float
     """All evaluations of the run; the fit speaks of training alone."""
+    reference_seconds: float
+    """Asking the model before step 1 how likely each answer is; 0 where no method asks, and where
+    it is known from before."""
     room: Room
     """On the disk, for checkpoints and the export."""
     changes: list[Change]
@@ -68,7 +71,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     rows = build.build_rows(recipe, base)
     parameters = num_parameters(base.model)
     learner = build.build_learner(recipe, base, rows)
-    add_reference(recipe, base.source, rows, learner, lambda event: None)
+    asking = rehearse_reference(recipe, base.source, rows, learner)
     add_teacher(recipe, base, rows, lambda event: None)
     trial = build.build_trial(recipe, learner)
     with closing(build.build_loader(recipe, rows)) as loader:
@@ -93,6 +96,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
         trainable_parameters=learner.attached.num_trained,
         fit=measured,
         evaluation_seconds=evaluating,
+        reference_seconds=asking,
         room=room,
         changes=changes,
     )

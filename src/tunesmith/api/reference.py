@@ -5,10 +5,12 @@ resumed run, or another one over the same rows, reads it back.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from hashlib import sha256
-from itertools import pairwise
+from itertools import islice, pairwise
+from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from tunesmith.api.build import Learner, Rows, pad_id
 from tunesmith.api.resolve import device
 from tunesmith.config.home import home
 from tunesmith.data.collate import collate
+from tunesmith.data.example import Batch
 from tunesmith.data.order import plan_batches
 from tunesmith.data.prepared import Prepared
 from tunesmith.export.artefact import fingerprints
@@ -31,6 +34,8 @@ REFERENCE = "reference"
 """In a method's NEEDS, and the name of the numbers that its batches bring."""
 MAX_TOKENS = 1024
 """Tokens of one forward pass."""
+REHEARSED = 4
+"""Passes that stand for all in a plan."""
 
 
 def add_reference(
@@ -49,28 +54,79 @@ def add_reference(
     if REFERENCE not in methods.load(recipe.method.name).NEEDS:
         return
     for prepared in filter(None, (rows.train, rows.heldout)):
-        path = home() / REFERENCE / f"{_key(recipe, base, learner, prepared)}.f32"
-        counts = np.array([max(len(prepared[i].parts), 1) for i in range(len(prepared))])
-        if not path.is_file() or path.stat().st_size != 4 * counts.sum():
+        path, counts = _path(recipe, base, learner, prepared), _num_sequences(prepared)
+        if not _kept(path, counts):
             notice(Phase("asking the model, before it is trained, how likely each answer is"))
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(path, _log_probs(rows, learner, prepared, recipe.data.packing).tobytes())
+            asked = _asked(rows, prepared, recipe.data.packing)
+            write_durably(path, _log_probs(learner, asked).tobytes())
         values = np.split(np.fromfile(path, dtype=np.float32), np.cumsum(counts)[:-1])
         prepared.add_numbers(REFERENCE, values.__getitem__)
 
 
+def rehearse_reference(recipe: Recipe, base: BaseSource, rows: Rows, learner: Learner) -> float:
+    """Seconds that `add_reference` will take, from a part of it that is really done.
+
+    The examples get zeros in place of log-probabilities, with which passes take as long. What is
+    kept on the disk takes no time.
+    """
+    seconds = 0.0
+    if REFERENCE not in methods.load(recipe.method.name).NEEDS:
+        return seconds
+    for prepared in filter(None, (rows.train, rows.heldout)):
+        counts = _num_sequences(prepared)
+        prepared.add_numbers(REFERENCE, lambda i, counts=counts: np.zeros(counts[i], np.float32))
+        if _kept(_path(recipe, base, learner, prepared), counts):
+            continue
+        part = list(islice(_asked(rows, prepared, recipe.data.packing), REHEARSED + 1))
+        _log_probs(learner, part[:1])  # The first one warms caches up.
+        timed = part[1:] or part
+        start = perf_counter()
+        _log_probs(learner, timed)
+        per_token = (perf_counter() - start) / sum(batch.num_tokens for batch in timed)
+        seconds += per_token * _num_computed(prepared, part)
+    return seconds
+
+
+def _num_computed(prepared: Prepared, part: list[Batch]) -> float:
+    """Tokens of all passes over these examples, going by what a part of them shares."""
+    units = sum(len(batch.units) for batch in part)
+    share = sum(batch.num_tokens for batch in part) / prepared.lengths[:units].sum()
+    return float(share * prepared.lengths.sum())
+
+
+def _path(recipe: Recipe, base: BaseSource, learner: Learner, prepared: Prepared) -> Path:
+    """Where the numbers lie, or will."""
+    return home() / REFERENCE / f"{_key(recipe, base, learner, prepared)}.f32"
+
+
+def _num_sequences(prepared: Prepared) -> np.ndarray:
+    """(N,) sequences of each example."""
+    return np.array([max(len(prepared[i].parts), 1) for i in range(len(prepared))])
+
+
+def _kept(path: Path, counts: np.ndarray) -> bool:
+    return path.is_file() and path.stat().st_size == 4 * counts.sum()
+
+
+def _asked(rows: Rows, prepared: Prepared, packed: bool) -> Iterator[Batch]:
+    """All examples in order, in passes."""
+    bounds = plan_batches(prepared.lengths, np.arange(len(prepared)), None, MAX_TOKENS)
+    for start, stop in pairwise(bounds):
+        examples = [prepared[i] for i in range(start, stop)]
+        yield collate(examples, packed, pad_id(rows.renderer))
+
+
 @torch.no_grad()
-def _log_probs(rows: Rows, learner: Learner, prepared: Prepared, packed: bool) -> np.ndarray:
+def _log_probs(learner: Learner, batches: Iterable[Batch]) -> np.ndarray:
     """(S,) float32 of all sequences in order."""
     attached, policy = learner.attached, learner.policy
     plain = attached.disabled if attached.disabled and not attached.continued else nullcontext
-    bounds = plan_batches(prepared.lengths, np.arange(len(prepared)), None, MAX_TOKENS)
     found = []
     with resting(policy.model), plain():
-        for start, stop in pairwise(bounds):
-            examples = [prepared[i] for i in range(start, stop)]
-            batch = collate(examples, packed, pad_id(rows.renderer)).to(policy.device)
-            found.append(policy.sequence_log_probs(batch).float().cpu().numpy())
+        for batch in batches:
+            told = policy.sequence_log_probs(batch.to(policy.device))
+            found.append(told.float().cpu().numpy())
     return np.concatenate(found)
 
 

@@ -94,6 +94,7 @@ def assemble(
         "task": next((task for task in tasks if first and task["name"] == first.name), None),
         "tasks": tasks,
         "eval_loss": _heldout(before, after),
+        "heldout_figures": _figures(before, after),
         "forgetting": _forgetting(session, chosen.measured, before, after),
         "skipped": [
             {"step": each["step"], "measures": each["skipped"]}
@@ -209,6 +210,25 @@ def _heldout(before: Details, after: Details) -> dict[str, Any] | None:
         "after": sum(new["sums"]) / tokens,
         "interval": [interval.low, interval.high],
     }
+
+
+def _figures(before: Details, after: Details) -> list[dict[str, Any]]:
+    """What the method measures of held-out rows besides the loss, each row with itself."""
+    old, new = (each.get("heldout", {}).get("figures", {}) for each in (before, after))
+    found = []
+    for name in (name for name in new if name in old):
+        interval = paired_bootstrap(old[name], new[name])
+        found.append(
+            {
+                "name": name,
+                "n": len(new[name]),
+                "before": float(np.mean(old[name])),
+                "after": float(np.mean(new[name])),
+                "gain": interval.mean,
+                "interval": [interval.low, interval.high],
+            }
+        )
+    return found
 
 
 def _forgetting(

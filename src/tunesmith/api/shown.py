@@ -5,10 +5,11 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
+from tunesmith.data import shapes
 from tunesmith.data.chat_text import program
 from tunesmith.data.encoded import Encoded
 from tunesmith.data.reading import read_source
-from tunesmith.data.row import Row, RowProblem
+from tunesmith.data.row import Row, RowProblem, answered
 from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError
 from tunesmith.export.trained import Shown
@@ -60,7 +61,7 @@ def _heldout(recipe: Recipe, renderer: Renderer) -> list[Encoded]:
     found: list[Encoded] = []
     for source in recipe.data.eval_sources or ():
         try:
-            rows = read_source(source, _pass)
+            rows = read_source(source, _pass, shapes.names())
             for row in islice(rows, NUM_ROWS - len(found)):
                 found += _encoded(row, renderer)
         except DataError:
@@ -70,7 +71,7 @@ def _heldout(recipe: Recipe, renderer: Renderer) -> list[Encoded]:
 
 def _encoded(row: Row, renderer: Renderer) -> list[Encoded]:
     try:
-        encoded = renderer.encode(row.content)
+        encoded = renderer.encode(answered(row.content))
     except RowProblem:
         return []
     return [encoded] if len(encoded.input_ids) <= renderer.max_tokens else []

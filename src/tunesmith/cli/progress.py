@@ -7,6 +7,8 @@ from tunesmith.runs.report.wording import count, duration, figure, gib, nats, pe
 
 SMOOTHING = 0.9
 """Weight of the past in the smoothed loss and speed; about the last ten steps count."""
+MAX_FIGURES = 2
+"""What a method tells of its steps that the live line has room for: the first ones."""
 
 
 @dataclass(slots=True)
@@ -45,6 +47,7 @@ class Progress:
     base: dict[str, float] = field(default_factory=dict)
     last: Evaluated | None = None
     _loss: MovingMean = field(default_factory=MovingMean)
+    _figures: dict[str, MovingMean] = field(default_factory=dict)
     _tokens: MovingMean = field(default_factory=MovingMean)
     _seconds: MovingMean = field(default_factory=MovingMean)
     _num_done: int = 0
@@ -62,6 +65,8 @@ class Progress:
         self._tokens.add(step.tokens)
         if not step.rejected:
             self._loss.add(step.loss)
+            for name, value in list(step.figures.items())[:MAX_FIGURES]:
+                self._figures.setdefault(name, MovingMean()).add(value)
 
     def measure(self, evaluated: Evaluated) -> None:
         """Takes note of an evaluation; the one at step 0 is the base."""
@@ -91,6 +96,7 @@ class Progress:
         made = [f"step {count(self.step)}{of_all}"]
         if self._loss.mean is not None:
             made.append(f"loss {figure(self._loss.mean, 3)}")
+        made += [f"{worded(name)} {figure(m.mean, 3)}" for name, m in self._figures.items()]
         if self.tokens_per_second is not None:
             made.append(f"tok/s {count(self.tokens_per_second)}")
         if self.seconds_left:
@@ -123,5 +129,11 @@ def evaluation(evaluated: Evaluated, base: dict[str, float]) -> str:
     """One line about an evaluation, with the held-out loss and the time it took."""
     where = f"step {count(evaluated.step)}" if evaluated.step else "base"
     loss = [] if evaluated.loss is None else [f"held-out loss {nats(evaluated.loss)}"]
+    loss += [f"{worded(name)} {figure(value)}" for name, value in evaluated.figures.items()]
     took = f"({duration(evaluated.seconds)})"
     return "  ".join([f"measured {where}", *loss, *scores(evaluated, base), took])
+
+
+def worded(name: str) -> str:
+    """The name of a figure as people write it."""
+    return name.replace("_", " ")

@@ -58,6 +58,7 @@ class PlanView:
         seconds_per_step: Measured likewise; None likewise.
         predicted_seconds: Time of the training, without evaluations; None likewise.
         evaluation_seconds: Time of all evaluations; None likewise.
+        reference_seconds: Time of asking the untrained model about each answer; 0 without.
         passes_per_step: Forward passes of a step, on average; None likewise.
         padding: Share of the computed tokens that are padding.
         imbalance: What the costliest pass of a step takes over the mean, as a share.
@@ -89,6 +90,7 @@ class PlanView:
     seconds_per_step: float | None = None
     predicted_seconds: float | None = None
     evaluation_seconds: float | None = None
+    reference_seconds: float = 0.0
     passes_per_step: float | None = None
     padding: float = 0.0
     imbalance: float = 0.0
@@ -168,6 +170,8 @@ def _measured(plan: PlanView) -> list[tuple[str, str | Text]]:
         if plan.evaluation_seconds is not None:
             evaluating = f", and about {duration(plan.evaluation_seconds)} of evaluation"
         time = f"about {duration(plan.predicted_seconds)} of training{evaluating}"
+        if plan.reference_seconds:
+            time += f", after {duration(plan.reference_seconds)} of asking the untrained model"
         facts.append(("time", time))
     return facts
 

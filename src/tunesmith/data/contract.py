@@ -12,7 +12,7 @@ from tunesmith.data import shapes
 from tunesmith.data.chat_text import TRAINING_DAY
 from tunesmith.data.prepared import Columns, Prepared
 from tunesmith.data.reading import read_source
-from tunesmith.data.row import Content, Conversation, Judged, Preference, place
+from tunesmith.data.row import Content, Conversation, Preference, answered, place
 from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError
 
@@ -199,11 +199,8 @@ def _sample(train: Prepared) -> Iterator[tuple[int, Conversation]]:
 
 def _asked(content: Content) -> Conversation | None:
     """The prompt of a row, or a conversation that ends with the answer to it; None for a text."""
-    if isinstance(content, Preference):
-        return content.prompt
-    if isinstance(content, Judged):
-        return content.conversation
-    return content if isinstance(content, Conversation) else None
+    said = content.prompt if isinstance(content, Preference) else answered(content)
+    return said if isinstance(said, Conversation) else None
 
 
 def _trained_rows(train: Prepared) -> Check:

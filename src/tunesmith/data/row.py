@@ -111,6 +111,13 @@ Content = Conversation | Text | Preference | Judged
 """What a row can say."""
 
 
+def answered(content: Content) -> Conversation | Text:
+    """What the model is to say by this row: of a preference, the chosen answer."""
+    if isinstance(content, Preference):
+        return content.chosen
+    return content.conversation if isinstance(content, Judged) else content
+
+
 @dataclass(frozen=True, slots=True)
 class RawRow:
     """A record as it stands in the file: its number and its keys."""

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tunesmith.data.encoded import UNWEIGHED, Encoded
-from tunesmith.data.part import Part
 from tunesmith.data.prepared import Prepared, open_prepared
 from tunesmith.data.reading import read_source
 from tunesmith.data.row import Content, OnBad, Row, RowProblem, refuse
 from tunesmith.data.section import Source
 from tunesmith.data.sources import sha256
+from tunesmith.data.split import Part
 from tunesmith.data.tally import Tally
 from tunesmith.data.writer import ExampleWriter
 from tunesmith.errors import DataError, TunesmithError

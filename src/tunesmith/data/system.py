@@ -5,7 +5,7 @@ from itertools import islice
 
 from tunesmith.data import shapes
 from tunesmith.data.reading import read_source
-from tunesmith.data.row import Conversation, RowProblem
+from tunesmith.data.row import Content, Conversation, RowProblem, answered
 from tunesmith.data.section import Source
 
 LOOKED_AT = 200
@@ -24,10 +24,11 @@ def common_system(files: Sequence[Source]) -> str | None:
     return found.pop() if found else None
 
 
-def _system(content: object) -> str | None:
-    if not isinstance(content, Conversation) or content.messages[0].role != "system":
+def _system(content: Content) -> str | None:
+    said = answered(content)
+    if not isinstance(said, Conversation) or said.messages[0].role != "system":
         return None
-    return content.messages[0].content
+    return said.messages[0].content
 
 
 def _pass(source: str, number: int, problem: RowProblem) -> None:

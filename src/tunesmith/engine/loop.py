@@ -18,10 +18,8 @@ from tunesmith.engine.parts import Parts
 from tunesmith.engine.saving import UnsoundError
 from tunesmith.engine.trouble import broken, go_back
 from tunesmith.errors import Interrupted
+from tunesmith.methods.base import Sums
 from tunesmith.runs.events import Step
-
-Sums = dict[str, tuple[Tensor, int]]
-"""Figures of a step: the sum of each, and what to divide it by."""
 
 
 def train(parts: Parts, first: int = 0) -> None:
@@ -111,7 +109,7 @@ def forward_backward(parts: Parts, batches: list[Batch]) -> tuple[Tensor, float,
     parts.model.train()
     total = torch.zeros((), dtype=torch.float32, device=parts.device)
     count, sums = 0, {}
-    for batch in batches:
+    for batch in parts.ahead(batches):
         part = parts.loss(batch)
         part.total.backward()
         total += part.total.detach()

@@ -49,6 +49,8 @@ class Parts:
     """Which weights are measured and exported."""
     ema: Ema | None = None
     """The average of the trained weights, if one is kept."""
+    ahead: Callable[[list[Batch]], list[Batch]] = list
+    """Tells each batch of a step what its loss needs to know of the others."""
     until: int | None = None
     """Steps done at which to end as if the user had asked; the schedule stays that of the run."""
     rewind: Rewind | None = None

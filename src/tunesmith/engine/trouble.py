@@ -55,6 +55,7 @@ def first_loss(parts: Parts) -> float:
     if parts.guard.first is None:
         return float("nan")
     with resting(parts.model):
-        batches = parts.loader.again(parts.guard.first[0])
-        sums = [parts.loss(batch.to(parts.device)) for batch in batches]
+        loaded = parts.loader.again(parts.guard.first[0])
+        batches = parts.ahead([batch.to(parts.device) for batch in loaded])
+        sums = [parts.loss(batch) for batch in batches]
     return float(sum(part.total for part in sums)) / max(sum(part.count for part in sums), 1)

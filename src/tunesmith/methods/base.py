@@ -9,13 +9,15 @@ and, where the loss is not that of the trained tokens one by one:
     measure(policy, batch, config) -> dict    of each held-out example; see `Method.measure`
 and, where it has figures of all held-out rows together:
     overall(sums, counts, numbers) -> dict    see `Method.overall`
+and, where the loss of a batch depends on the other batches of its step:
+    ahead(policy, batch, config) -> Sums      means over the step; see `Method.ahead`
 
 With "reference" in NEEDS, batches bring `numbers["reference"]`: (R,) the log-probability of the
 trained tokens of each sequence under the model as it was before step 1.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Protocol
 
@@ -30,6 +32,9 @@ from tunesmith.data.store import Encoder
 from tunesmith.data.template import Renderer
 from tunesmith.models.policy import Policy
 
+Sums = Mapping[str, tuple[Tensor, int]]
+"""Figures by name: the sum of each, () and without gradient, and what to divide it by."""
+
 
 @dataclass(frozen=True, slots=True)
 class LossSum:
@@ -38,15 +43,14 @@ class LossSum:
     Attributes:
         total: () the loss summed over what it counts.
         count: What to divide by: trained tokens, their weights, or pairs.
-        figures: What else the step should tell, by name: a sum, () and without gradient, and what
-            to divide it by. Every batch of a run has the same ones.
+        figures: What else the step should tell.
         each: The loss of each target (N,) or of each example (U,), without gradient and weights,
             for telling it by source; None where the method has none.
     """
 
     total: Tensor
     count: float
-    figures: Mapping[str, tuple[Tensor, int]] = field(default_factory=dict)
+    figures: Sums = field(default_factory=dict)
     each: Tensor | None = None
 
 
@@ -61,6 +65,19 @@ def summed(values: Mapping[str, Tensor]) -> LossSum:
     return LossSum(loss_U.sum(), len(loss_U), figures, loss_U.detach())
 
 
+def informed(ahead: Callable[[Batch], Sums], batches: Sequence[Batch]) -> list[Batch]:
+    """The batches of a step, each with the means that a method's `ahead` finds over all of them.
+
+    Means are made of sums, so that they are the same however the step is cut into batches.
+    """
+    found = [ahead(batch) for batch in batches]
+    means = {
+        name: sum(sums[name][0] for sums in found) / max(sum(sums[name][1] for sums in found), 1)
+        for name in (found[0] if found else ())
+    }
+    return [replace(batch, numbers={**batch.numbers, **means}) for batch in batches]
+
+
 class Method(Protocol):
     """A method file, as the rest of the house sees it."""
 
@@ -72,6 +89,13 @@ class Method(Protocol):
 
     def loss(self, policy: Policy, batch: Batch, config: Section) -> LossSum:
         """The loss of one batch, summed and counted."""
+
+    def ahead(self, policy: Policy, batch: Batch, config: Section) -> Sums:
+        """What the loss of every batch of a step needs to know of all of them, without gradient.
+
+        May be left out. It is asked of each batch of a step before any is trained on; the means
+        come to `loss` and `measure` as `batch.numbers`, () each.
+        """
 
     def measure(self, policy: Policy, batch: Batch, config: Section) -> dict[str, Tensor]:
         """(U,) float32 of each of the U examples of a batch: `loss`, and other figures by name.

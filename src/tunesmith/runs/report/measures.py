@@ -12,6 +12,7 @@ def results(report: Record) -> Chapter | None:
     rows = [_task_row(task) for task in report.get("tasks") or [report.get("task")] if task]
     if loss := report.get("eval_loss"):
         rows.append(_loss_row("held-out loss", loss))
+    rows += [_figure_row(each) for each in report.get("heldout_figures") or ()]
     if forgetting := report.get("forgetting"):
         budget = forgetting.get("budget")
         name = "KL from the base" + ("" if budget is None else f" (budget {figure(budget)})")
@@ -42,6 +43,18 @@ def _loss_row(name: str, loss: Record, prefix: str = "") -> tuple[Cell, ...]:
     change = None if before is None or after is None else after - before
     between = _between(loss.get("interval"), lambda value: nats(value, signed=True))
     return name, nats(before), nats(after), nats(change, signed=True), between
+
+
+def _figure_row(found: Record) -> tuple[Cell, ...]:
+    """A figure of the method, in its own unit."""
+    name = f"held-out {found['name'].replace('_', ' ')} ({count(found['n'])} rows)"
+    before, after = figure(found["before"]), figure(found["after"])
+    return name, before, after, _signed(found["gain"]), _between(found["interval"], _signed)
+
+
+def _signed(value: float) -> str:
+    """A change, with its sign."""
+    return figure(value) if value < 0 else f"+{figure(value)}"
 
 
 def _between(interval: list[float] | None, written: Any) -> str:
