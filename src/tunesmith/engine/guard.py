@@ -84,7 +84,8 @@ class Guard:
         if self.first is None:
             self.first, self.level = (step, loss), loss + RISE
         self.losses.add(loss)
-        self.log_norms.add(_log(norm))
+        if norm:  # Answers that all got the same reward have none: that says nothing of the others.
+            self.log_norms.add(_log(norm))
         self.in_a_row = 0
         proved = self.pending and self.losses.num_seen >= self.pending[1] + PROOF
         if proved and not self._high(PROOF):

@@ -7,9 +7,18 @@ A method file holds, below a docstring with paper and equation:
     loss(policy, batch, config) -> LossSum
 and, where the loss is not that of the trained tokens one by one:
     measure(policy, batch, config) -> dict    of each held-out example; see `Method.measure`
+and, where something is trained beside the model:
+    companion(width, config) -> Companion     such as a value head; it is `policy.companion`
 
 With "reference" in NEEDS, batches bring `numbers["reference"]`: (R,) the log-probability of the
 trained tokens of each sequence under the model as it was before step 1.
+
+With "sampler" in NEEDS, the model draws the answers itself. `Config` is a `_sampled.Sampled`, rows
+are prompts, and the file defines besides:
+    lessons(groups, config) -> [Lesson, ...]  of all groups that were drawn together, in order
+Batches then bring as `numbers` what the lessons name, and by token: `sampler`, and where
+`Config.judged_first` says so `old`; with `Config.beta` `reference`; with a companion `values`. See
+`data/rollout.py`.
 """
 
 from collections.abc import Mapping
@@ -17,7 +26,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from tunesmith import methods
 from tunesmith.config import folder
@@ -53,6 +62,19 @@ def summed(values: Mapping[str, Tensor]) -> LossSum:
     loss_U = values["loss"]
     figures = {k: (v.detach().sum(), len(v)) for k, v in values.items() if k != "loss"}
     return LossSum(loss_U.sum(), len(loss_U), figures)
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A module that a method trains beside the model; it is saved, but not exported.
+
+    Attributes:
+        module: In fp32; it gets hidden states, (N, D) float32, and gives (N, 1).
+        rate: Factor on the learning rate of its parameters.
+    """
+
+    module: nn.Module
+    rate: float = 1.0
 
 
 class Method(Protocol):
