@@ -1,13 +1,10 @@
 """Methods whose answers the model draws itself, from the recipe to the report."""
 
 import json
-import re
 
 import pytest
-from safetensors import safe_open
 
-from tunesmith.api.train import resume, train
-from tunesmith.errors import Interrupted, RecipeError
+from tunesmith.api.train import train
 
 LIKE = {
     "type": "text_similarity",
@@ -31,7 +28,7 @@ def _on_policy(make, name, **changes):
         "train__accumulate": 1,
         "data__eval": None,
     }
-    return make(**{key: value for key, value in (usual | changes).items()})
+    return make(**(usual | changes))
 
 
 def _steps(run):

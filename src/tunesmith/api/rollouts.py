@@ -58,7 +58,7 @@ def supply(
         grade=grade,
         judge=Judge(
             learner.policy,
-            None if recipe.method.beta is None else Start(learner.attached),
+            Start(learner.attached) if recipe.method.compared else None,
             recipe.method,
             build_layout(recipe),
             pad_id(rows.renderer),

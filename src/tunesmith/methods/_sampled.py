@@ -55,8 +55,6 @@ class Sampled(Section):
     cut: Literal["train", "mask", "punish"] = "train"
     """Answers that ended by their length: trained as all are; not trained, nor counted; or their
     reward falls towards -1 over the last fifth of max_new_tokens (DAPO, eq. 13)."""
-    beta: float | None = Field(None, ge=0)
-    """Weight of the divergence from the model before step 1; 0 only watches it, null leaves it."""
 
     @property
     def steps_per_rollout(self) -> int:
@@ -72,6 +70,23 @@ class Sampled(Section):
     def judged_first(self) -> bool:
         """Whether log-probabilities, as training computes them, must be known before a step."""
         return self.steps_per_rollout > 1
+
+    @property
+    def compared(self) -> bool:
+        """Whether the model before step 1 is asked as well."""
+        return False
+
+
+class Anchored(Sampled):
+    """Keys of those among them that can hold the model near what it was."""
+
+    beta: float | None = Field(None, ge=0)
+    """Weight of the divergence from the model before step 1; 0 only watches it, null leaves it."""
+
+    @property
+    def compared(self) -> bool:
+        """Whether the model before step 1 is asked as well."""
+        return self.beta is not None
 
 
 class Asking:

@@ -17,8 +17,8 @@ With "sampler" in NEEDS, the model draws the answers itself. `Config` is a `_sam
 are prompts, and the file defines besides:
     lessons(groups, config) -> [Lesson, ...]  of all groups that were drawn together, in order
 Batches then bring as `numbers` what the lessons name, and by token: `sampler`, and where
-`Config.judged_first` says so `old`; with `Config.beta` `reference`; with a companion `values`. See
-`data/rollout.py`.
+`Config.judged_first` says so `old`, with a companion `values` too; where `Config.compared` does,
+`reference`. See `data/rollout.py`.
 """
 
 from collections.abc import Mapping

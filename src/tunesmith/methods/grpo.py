@@ -4,8 +4,8 @@
     L = mean_i 1/|y_i| sum_t [ -min(rho_t A_i, clip(rho_t, 1 - low, 1 + high) A_i) + beta KL_t ]
     KL_t = pi_ref / pi - log(pi_ref / pi) - 1
 
-DeepSeekMath, arXiv:2402.03300, eq. 3 and 4; the deviation is that of a sample, as in TRL. What later
-papers changed are keys:
+DeepSeekMath, arXiv:2402.03300, eq. 3 and 4; the deviation is that of a sample, as in TRL. What
+later papers changed are keys:
 
 DAPO, arXiv:2503.14476: `clip: [0.2, 0.28]` (clip-higher), `average: tokens` (all tokens of a step
 weigh the same), `rounds` (dynamic sampling), `cut` (overlong answers). Dr. GRPO, arXiv:2503.20783:
@@ -28,7 +28,7 @@ from torch import Tensor
 from tunesmith.data.example import Batch
 from tunesmith.data.rollout import Group, Lesson
 from tunesmith.data.template import Renderer
-from tunesmith.methods._sampled import Asking, Sampled, rewards, trainable
+from tunesmith.methods._sampled import Anchored, Asking, rewards, trainable
 from tunesmith.methods._surrogate import Clip, Estimator, counts, drift, kl, means, old, spread
 from tunesmith.methods.base import LossSum
 from tunesmith.models.policy import Policy
@@ -38,7 +38,7 @@ LEAST_DEVIATION = 1e-4
 """Added to the deviation of a group, as TRL does."""
 
 
-class Config(Sampled):
+class Config(Anchored):
     """Keys of `method` with `name: grpo`."""
 
     name: Literal["grpo"] = "grpo"
@@ -55,8 +55,8 @@ class Config(Sampled):
     importance: Literal["token", "answer"] = "token"
     """Whether a ratio is that of a token, or the geometric mean over its answer."""
     kl_estimator: Estimator = "k3"
-    """How the divergence is estimated at a token. The gradient of k2 is that of the divergence; that
-    of k1 is 0 on average, so it only adds noise here."""
+    """How the divergence is estimated at a token. The gradient of k2 is that of the divergence;
+    that of k1 is 0 on average, so it only adds noise here."""
     rounds: int = Field(0, ge=0)
     """0 trains on groups of equal rewards too: they teach nothing, but count. From 1 on they are
     left out, and not counted; other prompts are asked in their stead, in as many rounds in all."""

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tunesmith.data.example import Batch
 from tunesmith.data.rollout import Group, Lesson
 from tunesmith.data.template import Renderer
-from tunesmith.methods._sampled import Asking, Sampled, penalties, rewards, trainable, whitened
+from tunesmith.methods._sampled import Anchored, Asking, penalties, rewards, trainable, whitened
 from tunesmith.methods._surrogate import Clip, drift, old
 from tunesmith.methods.base import Companion, LossSum
 from tunesmith.models.policy import Policy
@@ -33,7 +33,7 @@ from tunesmith.models.policy import Policy
 NEEDS: frozenset[str] = frozenset({"sampler"})
 
 
-class Config(Sampled):
+class Config(Anchored):
     """Keys of `method` with `name: ppo`."""
 
     name: Literal["ppo"] = "ppo"

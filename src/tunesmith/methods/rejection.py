@@ -18,7 +18,6 @@ from tunesmith.data.example import Batch
 from tunesmith.data.rollout import Group, Lesson
 from tunesmith.data.template import Renderer
 from tunesmith.methods._sampled import Asking, Sampled, rewards, trainable
-from tunesmith.methods._surrogate import drift
 from tunesmith.methods.base import LossSum
 from tunesmith.models.policy import Policy
 
@@ -72,5 +71,4 @@ def best(group: Group, config: Config) -> NDArray[np.bool_]:
 
 def loss(policy: Policy, batch: Batch, config: Config) -> LossSum:
     """Cross entropy summed over the tokens of the kept answers, and how many they are."""
-    nll_N = policy.token_nll(batch)
-    return LossSum(nll_N.sum(), batch.num_trained, drift(batch, -nll_N))
+    return LossSum(policy.loss_sum(batch), batch.num_trained)

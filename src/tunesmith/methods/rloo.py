@@ -17,7 +17,7 @@ from pydantic import Field
 from tunesmith.data.example import Batch
 from tunesmith.data.rollout import Group, Lesson
 from tunesmith.data.template import Renderer
-from tunesmith.methods._sampled import Asking, Sampled, by_answer, penalties, rewards, trainable
+from tunesmith.methods._sampled import Anchored, Asking, by_answer, penalties, rewards, trainable
 from tunesmith.methods._surrogate import Clip, drift, old, sums
 from tunesmith.methods.base import LossSum
 from tunesmith.models.policy import Policy
@@ -25,7 +25,7 @@ from tunesmith.models.policy import Policy
 NEEDS: frozenset[str] = frozenset({"sampler"})
 
 
-class Config(Sampled):
+class Config(Anchored):
     """Keys of `method` with `name: rloo`."""
 
     name: Literal["rloo"] = "rloo"

@@ -50,7 +50,7 @@ class Imagined:
         names = ["sampler"]
         if self._config.judged_first:
             names += ["old", "values"]
-        if self._config.beta is not None:
+        if self._config.compared:
             names += ["reference"]
         return Group(
             example=group.example,

@@ -19,6 +19,7 @@ from tunesmith.data.rollout import Group, Lesson
 from tunesmith.errors import CheckpointError
 from tunesmith.runs.durable import make_folder, write_durably
 
+Rows = tuple[tuple[str, int], ...]
 SCORE, TOKEN = "score/", "token/"
 
 
@@ -31,7 +32,8 @@ class Shelf:
     def put(self, step: int, groups: Sequence[Group], lessons: Sequence[Lesson]) -> None:
         """Write the rollout that `step` is the first to train on."""
         make_folder(self.folder)
-        lines = [json.dumps(shown(*pair), ensure_ascii=False) for pair in zip(groups, lessons)]
+        pairs = zip(groups, lessons, strict=True)
+        lines = [json.dumps(shown(*pair), ensure_ascii=False) for pair in pairs]
         text = "".join(line + "\n" for line in lines)
         write_durably(self._path(step, "jsonl"), text.encode("utf-8", "backslashreplace"))
         places = json.dumps([[g.example, g.source, g.row, g.ungraded] for g in groups])
@@ -58,6 +60,15 @@ class Shelf:
             ) from error
         return _groups(flat, places)
 
+    def rows(self) -> dict[int, Rows]:
+        """File and row of every prompt, by the step that each rollout begins with."""
+        found = {}
+        for path in self.folder.glob("step-*.jsonl"):
+            records = map(json.loads, path.read_bytes().splitlines())
+            step = int(path.stem.removeprefix("step-"))
+            found[step] = tuple((record["source"], record["row"]) for record in records)
+        return dict(sorted(found.items()))
+
     def has(self, step: int) -> bool:
         """Whether there is such a rollout."""
         return self._path(step, "safetensors").is_file()
@@ -78,7 +89,7 @@ def shown(group: Group, lesson: Lesson) -> dict[str, Any]:
                 "reward": _short(group.rewards[i]),
                 **{f"reward/{name}": _short(each[i]) for name, each in group.scores.items()},
                 **{name: _short(each[i]) for name, each in lesson.by_answer.items()},
-                **{name: part for name, part in _means(group, lesson, i).items()},
+                **_means(group, lesson, i),
                 "tokens": len(group.answers[i]),
                 "stopped": bool(group.stopped[i]),
                 "trained": bool(lesson.trained[i]),
