@@ -2,44 +2,154 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from tunesmith.api.train import train
+from tests.api.matrix import LIKE
+from tunesmith.api.plan import plan
+from tunesmith.api.rewards import build_rewards
+from tunesmith.api.train import resume, train
+from tunesmith.engine.rollouts.sampler import Question
+from tunesmith.errors import DataError, Interrupted, RecipeError
+from tunesmith.methods import base, grpo
+from tunesmith.runs.folder import RunFolder
 
-LIKE = {
-    "type": "text_similarity",
-    "name": "like",
-    "evaluation_metric": "fuzzy_match",
-    "input": "{{ sample.output_text }}",
-    "reference": "etaoin shrdlu, ETAOIN SHRDLU; 0123456789",
+SAMPLED = [name for name in base.names() if "sampler" in base.load(name).NEEDS]
+FIGURES = {
+    "reward",
+    "reward_deviation",
+    "no_signal",
+    "answer_tokens",
+    "cut",
+    "entropy",
+    "ungraded",
 }
-"""What even a random model gets different scores by."""
 
 
-def _on_policy(make, name, **changes):
+def _recipe(make, name="grpo", **changes):
     method = {"name": name, "num_answers": 3, "max_new_tokens": 5, "grader": LIKE}
     if name == "rejection":
-        method["threshold"] = 0.05
+        method["threshold"] = 0.02
     usual = {
-        "method": method | changes.pop("method", {}),
         "adapter__dropout": 0.0,
+        "data__eval": None,
         "train__epochs": None,
         "train__steps": 4,
         "train__accumulate": 1,
-        "data__eval": None,
+        "train__learning_rate": 1e-3,
+        "evaluate__every": None,
+        "evaluate__tasks": [],
     }
-    return make(**(usual | changes))
+    keys = {
+        key.removeprefix("method__"): changes.pop(key) for key in list(changes) if "method" in key
+    }
+    return make(method=method | keys, **(usual | changes))
 
 
-def _steps(run):
+def _events(run, kind):
     lines = (run.path / "events.jsonl").read_text().splitlines()
-    return [e for e in map(json.loads, lines) if e["event"] == "step"]
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
-@pytest.mark.parametrize("name", ["grpo", "rloo", "reinforce", "ppo", "rejection"])
-def test_a_run(make, name):
-    run = train(_on_policy(make, name))
-    print(run.status, run.report["reason"])
-    for s in _steps(run):
-        print(s["step"], s["loss"], s["grad_norm"], s["figures"])
-    print((run.path / "rollouts" / "step-1.jsonl").read_text()[:800])
+@pytest.mark.parametrize("name", SAMPLED)
+def test_a_run_tells_of_its_answers_and_leaves_them(make, name):
+    run = train(_recipe(make, name))
+    assert run.status == "succeeded"
+    steps = {step["step"]: step["figures"] for step in _events(run, "step")}
+    assert all(figures.keys() >= FIGURES for figures in steps.values())
+    for number, figures in steps.items():
+        rows = _rollout(run, number)
+        assert [len(row["answers"]) for row in rows] == [3, 3]
+        assert rows[0]["prompt"].endswith("<|im_start|>assistant\n")
+        answers = [answer for row in rows for answer in row["answers"]]
+        assert figures["reward"] == pytest.approx(np.mean([a["reward"] for a in answers]), rel=1e-4)
+        assert figures["cut"] == pytest.approx(1 - np.mean([a["stopped"] for a in answers]))
+    assert len(steps) >= 2
+
+
+@pytest.mark.parametrize("name", ["grpo", "ppo"])
+@pytest.mark.parametrize("packing", [True, False])
+def test_stopped_in_the_midst_of_a_rollout_and_resumed_equals_uninterrupted(
+    make, tmp_path, name, packing
+):
+    keys = {"method__updates": 3, "method__beta": 0.05, "data__packing": packing}
+    keys |= {"train__kernels": "fast" if packing else "reference"}
+    whole = train(_recipe(make, name, output__dir=str(tmp_path / "whole"), **keys))
+    cut = _recipe(make, name, output__dir=str(tmp_path / "cut"), **keys)
+    with pytest.raises(Interrupted):
+        train(cut, until=2)
+    resumed = resume(tmp_path / "cut")
+    assert resumed.report["artefact"]["sha256"] == whole.report["artefact"]["sha256"]
+    numbers = [
+        [(s["step"], s["loss"], s["digest"]) for s in _events(r, "step")] for r in (whole, resumed)
+    ]
+    assert numbers[0] == numbers[1]
+
+
+def test_several_updates_move_the_ratio_and_the_divergence(make):
+    run = train(_recipe(make, method__updates=4, method__beta=0, train__learning_rate=0.05))
+    steps = _events(run, "step")
+    clipped, kl = ([s["figures"][name] for s in steps] for name in ("clipped", "kl"))
+    assert clipped[0] == 0
+    assert max(clipped) > 0
+    assert kl[0] == pytest.approx(0, abs=1e-6)
+    assert kl[-1] != 0
+    assert len({step["digest"] for step in steps}) == 1
+
+
+def test_a_list_of_graders_adds_up_by_weight():
+    says = {"type": "string_check", "operation": "eq", "reference": "yes"}
+    spec = [
+        {"grader": says | {"input": "{{ sample.output_text }}"}, "weight": 2.0, "name": "says"},
+        {"grader": "exact", "weight": -0.5},
+    ]
+    found = build_rewards(grpo.Config(grader=spec))(
+        ["yes", "no", "yes"], [Question("yes", {}), Question("no", {}), Question("", {})]
+    )
+    assert found.rewards.tolist() == [1.5, -0.5, 2.0]
+    assert {name: each.tolist() for name, each in found.scores.items()} == {
+        "says": [1.0, 0.0, 1.0],
+        "exact": [1.0, 1.0, 0.0],
+    }
+    assert list(found.failures) == [2]
+    assert "no answer to compare with" in found.failures[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method__grader": "exakt"}, "method.grader: got 'exakt'"),
+        ({"method__grader": []}, "method.grader: got an empty list"),
+        ({"method__grader": [{"grader": "exact"}] * 2}, "method.grader: got exact twice"),
+        ({"method__grader": LIKE | {"reference": "{{ item.key }}"}}, "a path that leads nowhere"),
+        ({"method__max_new_tokens": 500}, "expected 512 tokens in all at most"),
+        (
+            {"train__batch_rows": None, "train__batch_tokens": 64},
+            "train.batch_tokens: got 64 with method.name: grpo; expected train.batch_rows",
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_the_first_step(make, changes, message):
+    with pytest.raises(RecipeError) as caught:
+        train(_recipe(make, **changes))
+    assert message in str(caught.value)
+
+
+def test_texts_have_no_prompt(make, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text(json.dumps({"text": "all of it"}) + "\n")
+    with pytest.raises(DataError, match="the keys 'text'; expected the keys of a shape"):
+        train(_recipe(make, data__train=str(path)))
+
+
+def test_a_plan_counts_the_longest_answers_and_draws_none(make, tmp_path):
+    found = plan(_recipe(make, data__packing=True, train__batch_rows=2))
+    # Two prompts of at most 39 tokens, each once, and 2 * 3 answers of 5.
+    assert 2 * 30 + 30 <= found.fit.worst_batch_tokens <= 2 * 39 + 30
+    assert found.num_steps == 4
+    assert not RunFolder(tmp_path / "runs" / "tiny").rollouts.exists()
+
+
+def _rollout(run, step):
+    lines = (run.path / "rollouts" / f"step-{step}.jsonl").read_bytes().splitlines()
+    return [json.loads(line) for line in lines]
