@@ -11,24 +11,24 @@ import json
 import random
 from pathlib import Path
 
-TRAINED = """
-    apple river stone cloud paper green music table light ocean bread window garden silver
-    mountain letter summer winter bridge candle flower button basket pepper castle forest
-    island rocket pencil mirror pillow carpet
-""".split()
-HELD_OUT = """
-    orange valley copper meadow ribbon lantern saddle kitchen market harbor velvet walnut
-    turtle spider ladder anchor
-""".split()
+TRAINED = (
+    "apple river stone cloud paper green music table light ocean bread window garden silver "
+    "mountain letter summer winter bridge candle flower button basket pepper castle forest "
+    "island rocket pencil mirror pillow carpet"
+)
+HELD_OUT = (
+    "orange valley copper meadow ribbon lantern saddle kitchen market harbor velvet walnut "
+    "turtle spider ladder anchor"
+)
 ROWS, HELD_OUT_ROWS = 512, 128
 
 
-def lists(words: list[str], draw: random.Random) -> list[str]:
+def lists(words: str, draw: random.Random) -> list[str]:
     """Three to five different words."""
-    return draw.sample(words, draw.randint(3, 5))
+    return draw.sample(words.split(), draw.randint(3, 5))
 
 
-def row(words: list[str], draw: random.Random) -> dict:
+def row(words: str, draw: random.Random) -> dict:
     """Two solved lists and a third one, as a conversation."""
     messages = []
     for chosen in (lists(TRAINED, draw), lists(TRAINED, draw), lists(words, draw)):

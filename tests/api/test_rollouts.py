@@ -40,10 +40,9 @@ def _recipe(make, name="grpo", **changes):
         "evaluate__every": None,
         "evaluate__tasks": [],
     }
-    keys = {
-        key.removeprefix("method__"): changes.pop(key) for key in list(changes) if "method" in key
-    }
-    return make(method=method | keys, **(usual | changes))
+    own = [key for key in changes if key.startswith("method__")]
+    method |= {key.removeprefix("method__"): changes.pop(key) for key in own}
+    return make(method=method, **(usual | changes))
 
 
 def _events(run, kind):
@@ -67,8 +66,7 @@ def test_a_run_tells_of_its_answers_and_leaves_them(make, name):
     assert len(steps) >= 2
 
 
-@pytest.mark.parametrize("name", ["grpo", "ppo"])
-@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize(("name", "packing"), [("grpo", True), ("ppo", False)])
 def test_stopped_in_the_midst_of_a_rollout_and_resumed_equals_uninterrupted(
     make, tmp_path, name, packing
 ):
@@ -80,10 +78,7 @@ def test_stopped_in_the_midst_of_a_rollout_and_resumed_equals_uninterrupted(
         train(cut, until=2)
     resumed = resume(tmp_path / "cut")
     assert resumed.report["artefact"]["sha256"] == whole.report["artefact"]["sha256"]
-    numbers = [
-        [(s["step"], s["loss"], s["digest"]) for s in _events(r, "step")] for r in (whole, resumed)
-    ]
-    assert numbers[0] == numbers[1]
+    assert _numbers(whole) == _numbers(resumed)
 
 
 def test_several_updates_move_the_ratio_and_the_divergence(make):
@@ -148,6 +143,10 @@ def test_a_plan_counts_the_longest_answers_and_draws_none(make, tmp_path):
     assert 2 * 30 + 30 <= found.fit.worst_batch_tokens <= 2 * 39 + 30
     assert found.num_steps == 4
     assert not RunFolder(tmp_path / "runs" / "tiny").rollouts.exists()
+
+
+def _numbers(run):
+    return [(s["step"], s["loss"], s["digest"]) for s in _events(run, "step")]
 
 
 def _rollout(run, step):

@@ -162,3 +162,11 @@ def test_the_whole_state_survives_a_checkpoint():
     empty = Guard(1000)
     empty.load(values.load(values.dump(Guard(1000).state(), "test"), "test"))
     assert empty == Guard(1000)
+
+
+def test_a_step_without_a_gradient_says_nothing_of_the_norms():
+    guard = Guard(100)
+    for step in range(20):
+        guard.accept(step, 0.0, 0.5 if step in (3, 7) else 0.0)
+    assert guard.log_norms.num_seen == 2
+    assert guard.judge(0.0, 0.6) == ""
