@@ -11,6 +11,7 @@ from tunesmith.api.reference import add_reference
 from tunesmith.api.rehearsal import rehearse
 from tunesmith.api.resolve import device, require_paths, resolve, source_of_rate
 from tunesmith.api.teacher import add_teacher
+from tunesmith.api.rollouts import sampling_seconds
 from tunesmith.data.contract import Check
 from tunesmith.engine.fit import Fit, measure
 from tunesmith.models.quantize import num_parameters
@@ -43,6 +44,8 @@ class Plan:
     fit: Fit
     evaluation_seconds: float
     """All evaluations of the run; the fit speaks of training alone."""
+    sampling_seconds: float | None
+    """All answers of a method that draws them, judged; None for the others."""
     room: Room
     """On the disk, for checkpoints and the export."""
     changes: list[Change]
@@ -73,6 +76,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     trial = build.build_trial(recipe, learner)
     with closing(build.build_loader(recipe, rows)) as loader:
         evaluating = rehearse(recipe, rows, learner, loader.num_steps)
+        sampling = sampling_seconds(loader, recipe, rows, learner)
         measured = measure(trial, loader, FIT_SECONDS)
         room = build.build_room(recipe, learner, trial, loader.num_steps)
         changes = Adviser(recipe, rows, learner, trial, loader, measured).changes()
@@ -93,6 +97,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
         trainable_parameters=learner.attached.num_trained,
         fit=measured,
         evaluation_seconds=evaluating,
+        sampling_seconds=sampling,
         room=room,
         changes=changes,
     )

@@ -1,6 +1,9 @@
 """Wires what a method needs that draws its answers: prompts, sampler, graders, shelf."""
 
 from collections.abc import Callable, Sequence
+from math import ceil
+from pathlib import Path
+from time import perf_counter
 
 from tunesmith.api.build import Learner, Rows, build_layout, pad_id
 from tunesmith.api.rewards import build_rewards
@@ -68,6 +71,19 @@ def supply(
     loader.draw = _asked(sampler, questions)
     loader.shelf = Shelf(folder.rollouts)
     loader.notice = lambda text: notice(Warned(text))
+
+
+def sampling_seconds(loader: Loader, recipe: Recipe, rows: Rows, learner: Learner) -> float | None:
+    """Seconds that drawing and judging all answers of the run will take, by the first rollout.
+
+    None where none are drawn. Nothing is left on the disk.
+    """
+    if not isinstance(loader, Rollouts):
+        return None
+    supply(loader, recipe, rows, learner, RunFolder(Path(recipe.output.dir)), lambda event: None)
+    start = perf_counter()
+    loader.draw([loader.asked(example) for example in loader.planned(0)], (0, 0))
+    return (perf_counter() - start) * ceil(loader.num_steps / recipe.method.steps_per_rollout)
 
 
 def _asked(sampler: Sampler, questions: Places) -> Draw:

@@ -40,6 +40,7 @@ def run(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> None
             seconds_per_step=fit.predicted_seconds / found.num_steps,
             predicted_seconds=fit.predicted_seconds,
             evaluation_seconds=found.evaluation_seconds,
+            sampling_seconds=found.sampling_seconds,
             passes_per_step=fit.passes_per_step,
             padding=fit.padding,
             imbalance=fit.imbalance,

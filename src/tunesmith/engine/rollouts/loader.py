@@ -128,6 +128,10 @@ class Rollouts(Loader):
         """The rows that the plan has for the rollout of a step."""
         return self._schedule.examples(index // self._per).tolist()
 
+    def asked(self, example: int) -> Group:
+        """A row as a prompt that has no answers yet."""
+        return self._asking.asked(example)
+
     def epoch_after(self, index: int) -> float:
         """How many epochs are begun with the rollout of step `index`, and done with its last."""
         return super().epoch_after(index // self._per)
@@ -139,7 +143,7 @@ class Rollouts(Loader):
         for turn in range(self._way.config.most_rounds):
             if not len(asked):
                 break
-            drawn = self.draw([self._asking.asked(int(i)) for i in asked], (number, turn))
+            drawn = self.draw([self.asked(int(i)) for i in asked], (number, turn))
             groups += drawn
             taught += sum(lesson.trained.any() for lesson in self._lessons(drawn))
             asked = self._others(groups, wanted - taught, (number, turn))
