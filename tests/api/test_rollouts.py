@@ -13,10 +13,9 @@ from tunesmith.api.run import Run
 from tunesmith.api.train import resume, train
 from tunesmith.engine.rollouts.sampler import Question
 from tunesmith.errors import DataError, Interrupted, RecipeError
-from tunesmith.methods import base, grpo
+from tunesmith.methods import grpo
 from tunesmith.runs.folder import RunFolder
 
-SAMPLED = [name for name in base.names() if "sampler" in base.load(name).NEEDS]
 FIGURES = {
     "reward",
     "reward_deviation",
@@ -59,7 +58,7 @@ def _until(recipe, step):
     return Run.open(recipe.output.dir)
 
 
-@pytest.mark.parametrize("name", SAMPLED)
+@pytest.mark.parametrize("name", ["reinforce", "rloo"])
 def test_a_run_tells_of_its_answers_and_leaves_them(make, name):
     run = _until(_recipe(make, name), 2)
     steps = {step["step"]: step["figures"] for step in _events(run, "step")}
@@ -158,8 +157,8 @@ def test_texts_have_no_prompt(make, tmp_path):
 
 def test_a_plan_counts_the_longest_answers_and_leaves_none(make, tmp_path):
     found = plan(_recipe(make, data__packing=True, train__batch_rows=2))
-    # Two prompts of at most 39 tokens, each once, and 2 * 3 answers of 5.
-    assert 2 * 30 + 30 <= found.fit.worst_batch_tokens <= 2 * 39 + 30
+    # Two prompts of 23 to 27 tokens, each once, and 2 * 3 answers of 5.
+    assert 2 * 23 + 30 <= found.fit.worst_batch_tokens <= 2 * 27 + 30
     assert found.num_steps == 4
     assert found.sampling_seconds > 0
     assert not RunFolder(tmp_path / "runs" / "tiny").rollouts.exists()

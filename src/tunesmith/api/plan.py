@@ -11,7 +11,9 @@ from tunesmith.api.reference import add_reference
 from tunesmith.api.rehearsal import rehearse
 from tunesmith.api.resolve import device, require_paths, resolve, source_of_rate
 from tunesmith.api.teacher import add_teacher
+from tunesmith.api.resolve import device, require_paths, resolve
 from tunesmith.api.rollouts import sampling_seconds
+from tunesmith.api.teacher import add_teacher
 from tunesmith.data.contract import Check
 from tunesmith.engine.fit import Fit, measure
 from tunesmith.models.quantize import num_parameters

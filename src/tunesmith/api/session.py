@@ -17,8 +17,8 @@ from tunesmith.api.measures import (
 )
 from tunesmith.api.reference import add_reference
 from tunesmith.api.resolve import device
-from tunesmith.api.teacher import add_teacher
 from tunesmith.api.rollouts import supply
+from tunesmith.api.teacher import add_teacher
 from tunesmith.data.loader import Loader
 from tunesmith.engine.best import ranking
 from tunesmith.engine.evaluation import Evaluator
