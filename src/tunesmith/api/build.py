@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -278,18 +280,27 @@ def build_schedule(recipe: Recipe, rows: Rows) -> Schedule:
 def build_loader(recipe: Recipe, rows: Rows) -> Loader:
     """The training batches of every step; of a method that draws answers, what it plans of them."""
     method = methods.load(recipe.method.name)
-    parts = rows.train, build_schedule(recipe, rows), build_layout(recipe), pad_id(rows.renderer)
+    schedule, layout = build_schedule(recipe, rows), build_layout(recipe)
+    pad = pad_id(rows.renderer)
     if SAMPLER not in method.NEEDS:
-        return Loader(*parts)
+        return Loader(rows.train, schedule, layout, pad)
     _require_rows(recipe)
-    num_steps = recipe.train.steps or parts[1].num_steps * recipe.method.steps_per_rollout
-    return Rollouts(*parts, Way(method, recipe.method, recipe.train.seed, num_steps))
+    num_steps = recipe.train.steps or schedule.num_steps * recipe.method.steps_per_rollout
+    way = Way(method, recipe.method, recipe.train.seed, num_steps)
+    return Rollouts(rows.train, schedule, _of_minibatches(layout, recipe), pad, way)
 
 
 def build_layout(recipe: Recipe) -> Layout:
     """How the examples of a step are laid out in forward passes."""
     train = recipe.train
     return Layout(recipe.data.packing, train.batch_rows, train.batch_tokens, best_tokens(recipe))
+
+
+def _of_minibatches(layout: Layout, recipe: Recipe) -> Layout:
+    """The layout of passes that hold no more prompts than a step has."""
+    a_rollout = recipe.train.batch_rows * recipe.train.accumulate
+    a_step = -(-a_rollout // recipe.method.minibatches)
+    return replace(layout, max_rows=min(layout.max_rows, a_step))
 
 
 def _require_rows(recipe: Recipe) -> None:
@@ -409,7 +420,11 @@ def build_parts(
         evaluate=lambda step: False,
         save=lambda step, must: None,
         stop=lambda: False,
-        guard=Guard(loader.num_steps, outliers=recipe.train.guard),
+        guard=Guard(
+            loader.num_steps,
+            outliers=recipe.train.guard,
+            comparable=SAMPLER not in methods.load(recipe.method.name).NEEDS,
+        ),
         watch=Watch(parameters),
         freeze=Unfreezing(learner.attached.model, trained, recipe.train.unfreeze),
         measured=_measured(recipe, trained, optimizer),
