@@ -2,8 +2,6 @@
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path

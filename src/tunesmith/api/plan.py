@@ -10,8 +10,6 @@ from tunesmith.api.advice import Adviser, Change
 from tunesmith.api.reference import add_reference
 from tunesmith.api.rehearsal import rehearse
 from tunesmith.api.resolve import device, require_paths, resolve, source_of_rate
-from tunesmith.api.teacher import add_teacher
-from tunesmith.api.resolve import device, require_paths, resolve
 from tunesmith.api.rollouts import sampling_seconds
 from tunesmith.api.teacher import add_teacher
 from tunesmith.data.contract import Check
