@@ -32,7 +32,7 @@ def page() -> str:
             if len(choices) > 1:
                 parts.append(f"\n### `{name}.name: {reference.partition('_')[2]}`\n")
             parts.append(table(definition))
-    for reference in ("Source", "Mix", "Replay", "TaskSpec"):
+    for reference in ("Source", "Mix", "Replay", "TaskSpec", "Reward"):
         parts.append(f"\n## One `{reference}`\n\n{schema['$defs'][reference]['description']}\n")
         parts.append(table(schema["$defs"][reference]))
     return "".join(parts)

@@ -60,7 +60,10 @@ def make(recipe_data):
         data = json.loads(json.dumps(recipe_data))
         for key, value in changes.items():
             section, _, name = key.partition("__")
-            data.setdefault(section, {})[name] = value
+            if name:
+                data.setdefault(section, {})[name] = value
+            else:
+                data[section] = value
         return from_dict(data)
 
     return build

@@ -24,6 +24,21 @@ POISONED = 3
 
 Case = dict[str, object]
 
+DRAWN = {
+    "grpo": {"updates": 3, "beta": 0.1, "cut": "punish"},
+    "ppo": {"minibatches": 2, "beta": 0.1},
+    "rejection": {"threshold": 0.03, "rounds": 2, "updates": 2},
+}
+"""Methods that draw their answers, so that the proof kills in the midst of a rollout and at its
+end."""
+LIKE = {
+    "type": "text_similarity",
+    "name": "like",
+    "evaluation_metric": "fuzzy_match",
+    "reference": "etaoin shrdlu, ETAOIN SHRDLU; 0123456789",
+}
+"""A grader that gives even a random model different scores."""
+
 
 def matrix() -> list[Case]:
     """Every recipe that makes sense: only LoRA has dropout, and a base in few bits."""
@@ -80,3 +95,18 @@ def write_rows(path: Path, number: int) -> Path:
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def drawn_recipe(method: str, base: Path, rows: Path) -> dict:
+    """A recipe of a method that draws its answers; ppo trains the whole model."""
+    found = recipe(next(iter(matrix())), base, rows)
+    found["adapter"] = {"name": "full" if method == "ppo" else "lora"}
+    found["method"] = {
+        "name": method,
+        "grader": LIKE,
+        "num_answers": 3,
+        "max_new_tokens": 6,
+        **DRAWN[method],
+    }
+    found["train"] |= {"learning_rate": 1e-3, "batch_rows": 3}
+    return found

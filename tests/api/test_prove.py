@@ -14,9 +14,11 @@ import pytest
 
 from tests.api.breaks import BREAKS
 from tests.api.matrix import (
+    DRAWN,
     POISONED,
     ROWS_A_STEP,
     covering,
+    drawn_recipe,
     matrix,
     name,
     pairs,
@@ -85,6 +87,9 @@ def certificates(tmp_path_factory) -> dict[str, dict]:
     )
     plain["data"]["eval"] = str(rows[12])
     cases += [
+        {"name": each, "recipe": drawn_recipe(each, base, rows[12]), "steps": 6} for each in DRAWN
+    ]
+    cases += [
         {"name": each, "recipe": plain, "broken": each, "steps": STEPS.get(each, 4)}
         for each in BREAKS
     ]
@@ -129,6 +134,14 @@ def test_killed_and_resumed_is_bitwise_the_same(certificates, called):
 def test_options_of_training_are_resumed_to_the_bit(certificates, called):
     found = certificates[called]
     assert found["ok"], found["differences"]
+
+
+@pytest.mark.parametrize("method", DRAWN)
+def test_drawn_answers_are_the_same_after_a_kill(certificates, method):
+    found = certificates[method]
+    assert found["ok"], found["differences"]
+    assert found["steps"] == 6
+    assert "each step had the rows that the plan has for it" in {c["says"] for c in found["claims"]}
 
 
 @pytest.mark.parametrize("broken", BREAKS)

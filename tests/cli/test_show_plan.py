@@ -121,6 +121,8 @@ def test_passes_and_evaluations_are_told_where_they_were_measured() -> None:
     text = shown(plan)
     assert "passes         2.0 a step, 0.0 % padding, the largest 1.2 % over the mean\n" in text
     assert "time           about 4m10s of training, and about 1m05s of evaluation\n" in text
+    drawing = shown(replace(PLAN, sampling_seconds=125.0))
+    assert "about 4m10s of training, 2m05s of drawing answers, evaluations besides" in drawing
 
 
 def test_asking_the_untrained_model_is_told_where_it_takes_time() -> None:

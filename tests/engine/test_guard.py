@@ -162,3 +162,24 @@ def test_the_whole_state_survives_a_checkpoint():
     empty = Guard(1000)
     empty.load(values.load(values.dump(Guard(1000).state(), "test"), "test"))
     assert empty == Guard(1000)
+
+
+def test_a_step_without_a_gradient_says_nothing_of_the_norms():
+    guard = Guard(100)
+    for step in range(20):
+        guard.accept(step, 0.0, 0.5 if step in (3, 7) else 0.0)
+    assert guard.log_norms.num_seen == 2
+    assert guard.judge(0.0, 0.6) == ""
+
+
+def test_losses_that_say_nothing_of_the_model_are_judged_only_for_being_finite():
+    guard = Guard(100, comparable=False)
+    for step in range(32):
+        guard.accept(step, float(step), 0.5)
+    assert guard.judge(1e6, 0.5) == ""
+    assert "not finite" in guard.judge(math.nan, 0.5)
+    assert "gradient norm" in guard.judge(0.0, 1e6)
+    assert not guard.suspects(32)
+    assert not guard.suspects(100)
+    assert "comparable" not in guard.state()
+    assert Guard(100, comparable=False).suspects(100)

@@ -16,8 +16,11 @@ from tunesmith.methods import base
 from tunesmith.models.policy import Policy
 from tunesmith.testing.tiny import IM_END, PAD, byte_tokenizer, tiny_model
 
+PLAIN = [name for name in base.names() if "sampler" not in base.load(name).NEEDS]
+"""Methods whose examples are rows; those that draw them are in `test_policy_values.py`."""
 
-@pytest.fixture(scope="module", params=base.names())
+
+@pytest.fixture(params=PLAIN)
 def method(request):
     return base.load(request.param)
 

@@ -71,3 +71,31 @@ def test_a_head_that_does_more_than_a_product_is_noticed():
     assert Policy(model, "fast", torch.float32).fast_head
     model.lm_head.register_forward_hook(lambda module, args, out: torch.tanh(out))
     assert not Policy(model, "fast", torch.float32).fast_head
+
+
+@pytest.mark.parametrize("kernels", ["fast", "reference"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_temperature_divides_the_logits(kernels, packed):
+    policy = Policy(tiny_model(seed=0), kernels, torch.float32)
+    batch = collate(_examples(), packed=packed, pad_id=0)
+    single = collate(_examples(1), packed=True, pad_id=0)
+    ids = single.input_ids
+    with torch.no_grad():
+        logits = policy.model(input_ids=ids).logits[0, single.places] / 0.5
+        expected = torch.nn.functional.cross_entropy(logits, single.targets, reduction="none")
+        found = policy.token_nll(batch, 0.5)
+    torch.testing.assert_close(found[: len(expected)], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernels", ["fast", "reference"])
+def test_states_are_those_the_tokens_are_predicted_from(kernels):
+    policy = Policy(tiny_model(seed=0), kernels, torch.float32)
+    batch = collate(_examples(), packed=True, pad_id=0)
+    nll, states = policy.nll_and_states(batch, 0.7)
+    torch.testing.assert_close(nll, policy.token_nll(batch, 0.7), rtol=1e-5, atol=1e-5)
+    assert states.dtype is torch.float32
+    logits = (states @ policy.head.t().float()) / 0.7
+    again = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
+    torch.testing.assert_close(again, nll, rtol=1e-4, atol=1e-4)
+    states.sum().backward()
+    assert policy.model.get_input_embeddings().weight.grad.abs().max() > 0

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tunesmith.adapters import base as adapters
@@ -34,19 +34,21 @@ from tunesmith.data.template import Renderer
 from tunesmith.engine import optimizer as optimizers
 from tunesmith.engine.ema import Ema
 from tunesmith.engine.fit import Trial
-from tunesmith.engine.groups import Settings, parameter_groups
+from tunesmith.engine.groups import MATRIX, RATE_FACTOR, Settings, parameter_groups
 from tunesmith.engine.guard import Guard
 from tunesmith.engine.measured import Measured
 from tunesmith.engine.near_base import NearBase
 from tunesmith.engine.parts import Parts
 from tunesmith.engine.precision import DTYPES
+from tunesmith.engine.rollouts.loader import Rollouts, Way
+from tunesmith.engine.rollouts.told import telling
 from tunesmith.engine.saving import num_bytes
 from tunesmith.engine.schedule import LearningRate
 from tunesmith.engine.unfreeze import Unfreezing
 from tunesmith.engine.watch import Watch
 from tunesmith.errors import RecipeError
 from tunesmith.methods import base as methods
-from tunesmith.methods.base import LossSum
+from tunesmith.methods.base import Companion, LossSum
 from tunesmith.models import fast
 from tunesmith.models.added_tokens import add_tokens
 from tunesmith.models.base import Base
@@ -69,6 +71,11 @@ START_ROWS = 32
 BASE_PASSES = 2
 """Times as many where the base is trained: there each pass adds to the gradient of every weight,
 about 0.3 s of processor time for the starter beside 4 s of a step."""
+
+SAMPLER = "sampler"
+"""In the NEEDS of a method whose answers the model draws itself."""
+COMPANION = "companion."
+"""Opens the names of parameters that a method trains beside the model."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,14 @@ class Learner:
     adapter: ModuleType
     attached: Attached
     policy: Policy
+    companion: Companion | None = None
+    """What the method trains beside it; saved, but not exported."""
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """All trained parameters by name: those of the adapter, then the companion's."""
+        beside = self.companion.module.named_parameters() if self.companion else ()
+        return self.attached.trained | {COMPANION + name: p for name, p in beside}
 
     def as_base(self) -> AbstractContextManager[Any]:
         """For the time of the block the model answers as the base does.
@@ -222,7 +237,20 @@ def build_learner(recipe: Recipe, base: Base, rows: Rows | None = None) -> Learn
         attached.model.activation_checkpointing_enable({"use_reentrant": False})
     precision = DTYPES[recipe.train.precision]
     policy = Policy(attached.model, recipe.train.kernels, precision, recipe.train.noise)
-    return Learner(adapter, attached, policy)
+    companion = _companion(recipe, attached)
+    policy.companion = companion and companion.module
+    return Learner(adapter, attached, policy, companion)
+
+
+def _companion(recipe: Recipe, attached: Attached) -> Companion | None:
+    """What the method trains beside the model; its start is a function of the seed."""
+    make = getattr(methods.load(recipe.method.name), "companion", None)
+    if make is None:
+        return None
+    torch.manual_seed(recipe.train.seed)
+    made = make(attached.model.get_output_embeddings().weight.shape[1], recipe.method)
+    made.module.to(device())
+    return made
 
 
 def build_material(base: Base, rows: Rows | None) -> Material:
@@ -296,16 +324,44 @@ def build_schedule(recipe: Recipe, rows: Rows) -> Schedule:
 
 
 def build_loader(recipe: Recipe, rows: Rows) -> Loader:
-    """The training batches of every step."""
+    """The training batches of every step; of a method that draws answers, what it plans of them."""
+    method = methods.load(recipe.method.name)
+    schedule, layout = build_schedule(recipe, rows), build_layout(recipe)
+    pad = pad_id(rows.renderer)
+    if SAMPLER not in method.NEEDS:
+        return Loader(rows.train, schedule, layout, pad)
+    _require_rows(recipe)
+    num_steps = recipe.train.steps or schedule.num_steps * recipe.method.steps_per_rollout
+    way = Way(method, recipe.method, recipe.train.seed, num_steps)
+    return Rollouts(rows.train, schedule, _of_minibatches(layout, recipe), pad, way)
+
+
+def build_layout(recipe: Recipe) -> Layout:
+    """How the examples of a step are laid out in forward passes."""
     train = recipe.train
-    layout = Layout(
+    return Layout(
         recipe.data.packing,
         train.batch_rows,
         train.batch_tokens,
         best_tokens(recipe),
         virtual_tokens(recipe.adapter),
     )
-    return Loader(rows.train, build_schedule(recipe, rows), layout, pad_id(rows.renderer))
+
+
+def _of_minibatches(layout: Layout, recipe: Recipe) -> Layout:
+    """The layout of passes that hold no more prompts than a step has."""
+    a_rollout = recipe.train.batch_rows * recipe.train.accumulate
+    a_step = -(-a_rollout // recipe.method.minibatches)
+    return replace(layout, max_rows=min(layout.max_rows, a_step))
+
+
+def _require_rows(recipe: Recipe) -> None:
+    if recipe.train.batch_tokens is not None:
+        raise RecipeError(
+            "train.batch_tokens",
+            got=f"{recipe.train.batch_tokens} with method.name: {recipe.method.name}",
+            expected="train.batch_rows: how many prompts are answered, since none knows how long",
+        )
 
 
 def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:
@@ -316,11 +372,23 @@ def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:
     optimizers.require_schedule(train.optimizer, choice, train.schedule)
     return optimizers.build(
         train.optimizer,
-        parameter_groups(attached.model, attached.trained, settings, choice.matrices),
+        [
+            *parameter_groups(attached.model, attached.trained, settings, choice.matrices),
+            *_beside(learner, choice.matrices),
+        ],
         train.learning_rate,
         train.weight_decay,
         train.optimizer_options,
     )
+
+
+def _beside(learner: Learner, by_matrix: bool) -> list[dict[str, Any]]:
+    """The group of what the method trains beside the model, with a rate of its own."""
+    if learner.companion is None:
+        return []
+    own = list(learner.companion.module.parameters())
+    options = {"params": own, RATE_FACTOR: learner.companion.rate, "weight_decay": 0.0}
+    return [options | ({MATRIX: False} if by_matrix else {})]
 
 
 def build_loss(recipe: Recipe, learner: Learner) -> Callable[[Batch], LossSum]:
@@ -328,6 +396,8 @@ def build_loss(recipe: Recipe, learner: Learner) -> Callable[[Batch], LossSum]:
     method, weight = methods.load(recipe.method.name), recipe.train.kl_to_base
     loss = partial(method.loss, learner.policy, config=recipe.method)
     loss = by_source.telling(loss, by_source.names_by_path(recipe.data))
+    if SAMPLER in method.NEEDS:
+        loss = telling(loss)
     if weight is None:
         return loss
     disabled = learner.attached.disabled
@@ -356,7 +426,7 @@ def build_trial(recipe: Recipe, learner: Learner) -> Trial:
         learner.attached.model,
         lambda batch: loss(ahead([batch])[0]),
         build_optimizer(recipe, learner),
-        list(learner.attached.trained.values()),
+        list(learner.trained.values()),
         recipe.train.clip,
         device(),
     )
@@ -364,8 +434,8 @@ def build_trial(recipe: Recipe, learner: Learner) -> Trial:
 
 def build_room(recipe: Recipe, learner: Learner, trial: Trial, num_steps: int) -> Room:
     """What the run will write, by a trial that has run: its optimizer has all its moments."""
-    trained = learner.attached.trained
-    weights = sum(parameter.nbytes for parameter in trained.values())
+    trained = learner.trained
+    weights = sum(parameter.nbytes for parameter in learner.attached.trained.values())
     every, evaluated = recipe.checkpoint.every, recipe.evaluate.every
     saves = num_steps // every + (num_steps // evaluated if evaluated else 0) + 1
     return room.measure(
@@ -396,7 +466,7 @@ def build_parts(
 ) -> Parts:
     """What the loop runs with; it measures, saves and stops only once it is told how."""
     trained = learner.attached.trained
-    parameters = list(trained.values())
+    parameters = list(learner.trained.values())
     optimizer = build_optimizer(recipe, learner)
     return Parts(
         model=learner.attached.model,
@@ -412,7 +482,11 @@ def build_parts(
         evaluate=lambda step: False,
         save=lambda step, must: None,
         stop=lambda: False,
-        guard=Guard(loader.num_steps, outliers=recipe.train.guard),
+        guard=Guard(
+            loader.num_steps,
+            outliers=recipe.train.guard,
+            comparable=SAMPLER not in methods.load(recipe.method.name).NEEDS,
+        ),
         watch=Watch(parameters),
         freeze=Unfreezing(learner.attached.model, trained, recipe.train.unfreeze),
         measured=_measured(recipe, trained, optimizer),

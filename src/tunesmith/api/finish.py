@@ -81,7 +81,7 @@ def _best_checkpoint(session: Session) -> int | None:
             folder, parts = verify(step_folder(root, best)).folder, session.parts
             # What is measured may come from the optimizer.
             optimizer = parts.optimizer if parts.measured.put is not None else None
-            restore(folder, session.learner.attached.trained, optimizer)
+            restore(folder, session.learner.trained, optimizer)
             break
         except CheckpointError as error:
             damaged.add(best)

@@ -10,6 +10,7 @@ from tunesmith.api.advice import Adviser, Change
 from tunesmith.api.reference import rehearse_reference
 from tunesmith.api.rehearsal import rehearse
 from tunesmith.api.resolve import device, require_paths, resolve, source_of_rate
+from tunesmith.api.rollouts import sampling_seconds
 from tunesmith.api.teacher import add_teacher
 from tunesmith.data.contract import Check
 from tunesmith.engine.fit import Fit, measure
@@ -46,6 +47,8 @@ class Plan:
     reference_seconds: float
     """Asking the model before step 1 how likely each answer is; 0 where no method asks, and where
     it is known from before."""
+    sampling_seconds: float | None
+    """All answers of a method that draws them, judged; None for the others."""
     room: Room
     """On the disk, for checkpoints and the export."""
     changes: list[Change]
@@ -76,6 +79,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     trial = build.build_trial(recipe, learner)
     with closing(build.build_loader(recipe, rows)) as loader:
         evaluating = rehearse(recipe, rows, learner, loader.num_steps)
+        sampling = sampling_seconds(loader, recipe, rows, learner)
         measured = measure(trial, loader, FIT_SECONDS)
         room = build.build_room(recipe, learner, trial, loader.num_steps)
         changes = Adviser(recipe, rows, learner, trial, loader, measured).changes()
@@ -97,6 +101,7 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
         fit=measured,
         evaluation_seconds=evaluating,
         reference_seconds=asking,
+        sampling_seconds=sampling,
         room=room,
         changes=changes,
     )

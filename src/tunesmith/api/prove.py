@@ -68,7 +68,7 @@ def prove(
     tell("the plan of the run")
     planned = Planned.of(recipe)
     notes = lock.require_same(folder, planned.lock) if folder.lock.is_file() else []
-    where = cut(planned.schedule.num_steps, planned.schedule.steps_in(0), steps)
+    where = cut(planned.num_steps, planned.schedule.steps_in(0), steps)
     with folder.hold(), _cleared(folder.proof) as place:
         sessions = Sessions(place, where, tell, launch)
         traces = _train(sessions, recipe, planned)
@@ -113,7 +113,7 @@ def _certificate(
     return {
         "ok": all(claim.ok for claim in claims),
         "steps": where.steps,
-        "num_steps": planned.schedule.num_steps,
+        "num_steps": planned.num_steps,
         "epoch_steps": planned.schedule.steps_in(0),
         "killed": [
             {"step": where.second, "when": "inside the save", "resumed_from": where.first},

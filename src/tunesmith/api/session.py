@@ -18,6 +18,7 @@ from tunesmith.api.measures import (
 )
 from tunesmith.api.reference import add_reference
 from tunesmith.api.resolve import device
+from tunesmith.api.rollouts import supply
 from tunesmith.api.teacher import add_teacher
 from tunesmith.data.loader import Loader
 from tunesmith.engine.best import ranking
@@ -115,6 +116,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)
     add_reference(recipe, base.source, rows, learner, watch.notice)
     add_teacher(recipe, base, rows, watch.notice)
+    supply(loader, recipe, rows, learner, folder, watch.notice)
     watch.notice(Phase("measuring one step on the worst batch"))
     trial = build.build_trial(recipe, learner)
     measured = measure(trial, loader, FIT_SECONDS)
@@ -140,7 +142,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     parts.save = _saver(recipe, folder, parts, learner, evaluator, locked)
     parts.rewind = Rewind(
         folder.checkpoints,
-        learner.attached.trained,
+        learner.trained,
         parts.optimizer,
         parts.ema,
         parts.guard,
@@ -183,7 +185,7 @@ def _saver(
     """What writes the checkpoints."""
     return Saver(
         root=folder.checkpoints,
-        trained=learner.attached.trained,
+        trained=learner.trained,
         optimizer=parts.optimizer,
         ema=parts.ema,
         every=recipe.checkpoint.every,

@@ -184,7 +184,7 @@ def _require_step(until: int | None) -> None:
 def _restore(session: Session, checkpoint: Path) -> int:
     """Bring the session to a checkpoint; returns the steps done."""
     parts = session.parts
-    values = restore(checkpoint, session.learner.attached.trained, parts.optimizer, parts.ema)
+    values = restore(checkpoint, session.learner.trained, parts.optimizer, parts.ema)
     session.evaluator.history.update(read_history(values))
     parts.guard.load(values["guard"])
     parts.loader.leave_out(parts.guard.left_out)

@@ -41,6 +41,7 @@ def run(recipe: Recipe, overrides: Overrides = None, json: Json = False) -> None
             predicted_seconds=fit.predicted_seconds,
             evaluation_seconds=found.evaluation_seconds,
             reference_seconds=found.reference_seconds,
+            sampling_seconds=found.sampling_seconds,
             passes_per_step=fit.passes_per_step,
             padding=fit.padding,
             imbalance=fit.imbalance,

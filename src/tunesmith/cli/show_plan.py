@@ -59,6 +59,7 @@ class PlanView:
         predicted_seconds: Time of the training, without evaluations; None likewise.
         evaluation_seconds: Time of all evaluations; None likewise.
         reference_seconds: Time of asking the untrained model about each answer; 0 without.
+        sampling_seconds: Time of drawing answers; None likewise, or where none are drawn.
         passes_per_step: Forward passes of a step, on average; None likewise.
         padding: Share of the computed tokens that are padding.
         imbalance: What the costliest pass of a step takes over the mean, as a share.
@@ -91,6 +92,7 @@ class PlanView:
     predicted_seconds: float | None = None
     evaluation_seconds: float | None = None
     reference_seconds: float = 0.0
+    sampling_seconds: float | None = None
     passes_per_step: float | None = None
     padding: float = 0.0
     imbalance: float = 0.0
@@ -169,7 +171,10 @@ def _measured(plan: PlanView) -> list[tuple[str, str | Text]]:
         evaluating = ", evaluations besides"
         if plan.evaluation_seconds is not None:
             evaluating = f", and about {duration(plan.evaluation_seconds)} of evaluation"
-        time = f"about {duration(plan.predicted_seconds)} of training{evaluating}"
+        drawing = ""
+        if plan.sampling_seconds is not None:
+            drawing = f", {duration(plan.sampling_seconds)} of drawing answers"
+        time = f"about {duration(plan.predicted_seconds)} of training{drawing}{evaluating}"
         if plan.reference_seconds:
             time += f", after {duration(plan.reference_seconds)} of asking the untrained model"
         facts.append(("time", time))

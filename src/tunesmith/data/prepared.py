@@ -106,6 +106,7 @@ class Prepared(Sequence[Example]):
         phrasings: Where the phrasings of each row begin, (rows + 1,); None without several.
         lengths: (N,) int32, tokens of each example.
         num_trained: (N,) int32, trained tokens of each.
+        prompt_tokens: (N,) int32, tokens before the last answer of each; 0 for a text.
         fingerprints: (N,) int64; equal for examples with equal token ids.
         counts: What became of the rows.
         problems: (file, row number, text) of skipped rows, the first 100.
@@ -124,6 +125,7 @@ class Prepared(Sequence[Example]):
         self._offsets = [batch["input_ids"].offsets.to_numpy() for batch in self._batches]
         self.lengths = _joined([np.diff(offsets) for offsets in self._offsets])
         self.num_trained = self._column("num_trained")
+        self.prompt_tokens = self._column("prompt_tokens")
         self.fingerprints = self._column("fingerprint")
         self.row_numbers = self._column("row")
         self.sources = self._column("source")

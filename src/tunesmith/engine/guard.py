@@ -36,6 +36,8 @@ class Guard:
     Attributes:
         num_steps: Of the whole run.
         outliers: Whether finite steps are judged too; otherwise only what is not finite is.
+        comparable: Whether losses of different steps say how well the model does. Those of answers
+            that it draws itself do not: there, finite losses are never judged.
         losses: Of accepted steps, in nats.
         log_norms: Natural logarithms of their gradient norms.
         first: Number and loss of the first accepted step: the base, before anything was learned.
@@ -52,6 +54,7 @@ class Guard:
 
     num_steps: int
     outliers: bool = True
+    comparable: bool = True
     losses: Window = field(default_factory=lambda: Window(least=1.0))
     log_norms: Window = field(default_factory=lambda: Window(least=log(10.0)))
     first: tuple[int, float] | None = None
@@ -72,7 +75,7 @@ class Guard:
         if not self.outliers:
             return ""
         most, most_log = self.losses.limit, self.log_norms.limit
-        if most is not None and loss > most:
+        if self.comparable and most is not None and loss > most:
             return f"loss {loss:.4g}, beyond {most:.4g}, the limit after the steps before"
         if most_log is not None and _log(norm) > most_log:
             most = exp(most_log)
@@ -84,10 +87,11 @@ class Guard:
         if self.first is None:
             self.first, self.level = (step, loss), loss + RISE
         self.losses.add(loss)
-        self.log_norms.add(_log(norm))
+        if norm:  # Answers that all got the same reward have none: that says nothing of the others.
+            self.log_norms.add(_log(norm))
         self.in_a_row = 0
         proved = self.pending and self.losses.num_seen >= self.pending[1] + PROOF
-        if proved and not self._high(PROOF):
+        if proved and not (self.comparable and self._high(PROOF)):
             self.healthy, self.pending = self.pending[0], None
 
     def reject(self, examples: Iterable[int]) -> None:
@@ -117,9 +121,9 @@ class Guard:
         """
         last = done == self.num_steps
         if last and (self.in_a_row or self.first is None):
-            return True
+            return self.comparable or self.first is None
         due = last or done % CHECK_EVERY == 0
-        return due and self.outliers and self._high(CHECK_EVERY)
+        return due and self.outliers and self.comparable and self._high(CHECK_EVERY)
 
     def ruined(self, loss: float) -> bool:
         """Whether the model is worse than at the start, by its loss on the rows of the first step.
@@ -159,7 +163,7 @@ class Guard:
     def state(self) -> dict[str, Any]:
         """All that a checkpoint keeps, JSON-able."""
         kept = asdict(self)
-        return {k: v for k, v in kept.items() if k not in ("num_steps", "outliers")}
+        return {k: v for k, v in kept.items() if k not in ("num_steps", "outliers", "comparable")}
 
     def load(self, state: dict[str, Any]) -> None:
         """Be as `state` says, which `state()` gave."""

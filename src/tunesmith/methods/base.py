@@ -11,9 +11,18 @@ and, where it has figures of all held-out rows together:
     overall(sums, counts, numbers) -> dict    see `Method.overall`
 and, where the loss of a batch depends on the other batches of its step:
     ahead(policy, batch, config) -> Sums      means over the step; see `Method.ahead`
+and, where something is trained beside the model:
+    companion(width, config) -> Companion     such as a value head; it is `policy.companion`
 
 With "reference" in NEEDS, batches bring `numbers["reference"]`: (R,) the log-probability of the
 trained tokens of each sequence under the model as it was before step 1.
+
+With "sampler" in NEEDS, the model draws the answers itself. `Config` is a `_sampled.Sampled`, rows
+are prompts, and the file defines besides:
+    lessons(groups, config) -> [Lesson, ...]  of all groups that were drawn together, in order
+Batches then bring as `numbers` what the lessons name, and by token: `sampler`, and where
+`Config.judged_first` says so `old`, with a companion `values` too; where `Config.compared` does,
+`reference`. See `data/rollout.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +31,7 @@ from types import ModuleType
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from tunesmith import methods
 from tunesmith.config import folder
@@ -76,6 +85,19 @@ def informed(ahead: Callable[[Batch], Sums], batches: Sequence[Batch]) -> list[B
         for name in (found[0] if found else ())
     }
     return [replace(batch, numbers={**batch.numbers, **means}) for batch in batches]
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A module that a method trains beside the model; it is saved, but not exported.
+
+    Attributes:
+        module: In fp32; it gets hidden states, (N, D) float32, and gives (N, 1).
+        rate: Factor on the learning rate of its parameters.
+    """
+
+    module: nn.Module
+    rate: float = 1.0
 
 
 class Method(Protocol):

@@ -29,6 +29,9 @@ class Policy:
         kernels: "fast" or "reference".
         precision: Type that matrix products run in.
         noise: Size of the noise on embeddings in training (NEFTune's alpha); None for none.
+
+    Attributes:
+        companion: What a method trains beside the model, such as a value head; None for most.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Policy:
         self.kernels = kernels
         self.precision = precision
         self.noise = noise
+        self.companion: nn.Module | None = None
         self._mixed = narrow.narrowest(model) is not None
         with soft.off(model), narrow.computing(model):
             self.plain_head = _head_is_plain(model)
@@ -88,13 +92,38 @@ class Policy:
         total = each.sum() if factors_N is None else each @ factors_N
         return total, each.detach()
 
-    def token_nll(self, batch: Batch) -> Tensor:
-        """-log p of each trained token, (N,) float32 in nats; differentiable."""
+    def token_nll(self, batch: Batch, temperature: float = 1.0) -> Tensor:
+        """-log p of each trained token, (N,) float32 in nats; differentiable.
+
+        Args:
+            batch: R rows with N trained tokens in all.
+            temperature: Logits are divided by it.
+        """
         with self._autocast():
             if self.fast_head:
-                return head.token_nll(self._hidden(batch), self.head, batch.targets)
+                return self._nll_of(self._hidden(batch), batch, temperature)
             logits = self._logits(batch)
-        return F.cross_entropy(logits.float(), batch.targets, reduction="none")
+        return F.cross_entropy(logits.float() / temperature, batch.targets, reduction="none")
+
+    def nll_and_states(self, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """`token_nll`, and (N, D) float32 the hidden state that each token is predicted from."""
+        with self._autocast():
+            if self.fast_head:
+                hidden = self._hidden(batch)
+                return self._nll_of(hidden, batch, temperature), hidden.float()
+            laid = self._laid(batch)
+            out = self._forward(self.model, laid, output_hidden_states=True)
+            logits, hidden = (
+                each.flatten(0, 1).index_select(0, laid.batch.places)
+                for each in (out.logits, out.hidden_states[-1])
+            )
+        nll = F.cross_entropy(logits.float() / temperature, batch.targets, reduction="none")
+        return nll, hidden.float()
+
+    def _nll_of(self, hidden_ND: Tensor, batch: Batch, temperature: float) -> Tensor:
+        if temperature != 1.0:
+            hidden_ND = hidden_ND / temperature  # The head is one product: so are the logits.
+        return head.token_nll(hidden_ND, self.head, batch.targets)
 
     def sequence_log_probs(self, batch: Batch) -> Tensor:
         """Log-probability of the trained tokens of each row, (R,) float32 in nats; differentiable.
@@ -192,9 +221,9 @@ class Policy:
         require_no_dropout(self.model)
         return batch
 
-    def _forward(self, module: nn.Module, laid: Laid) -> Any:
+    def _forward(self, module: nn.Module, laid: Laid, **more: Any) -> Any:
         batch = laid.batch
-        keywords = {**self._tokens(laid), **laid.keywords, "use_cache": False}
+        keywords = {**self._tokens(laid), **laid.keywords, "use_cache": False, **more}
         keywords["position_ids"] = batch.positions
         if not batch.packed:
             return module(**keywords, attention_mask=batch.attention_mask)

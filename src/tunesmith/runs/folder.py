@@ -85,6 +85,11 @@ class RunFolder:
         return self.path / "probes"
 
     @property
+    def rollouts(self) -> Path:
+        """Answers that the model drew to train on."""
+        return self.path / "rollouts"
+
+    @property
     def proof(self) -> Path:
         """What `prove` found; its runs lie here while it is at work."""
         return self.path / "proof"

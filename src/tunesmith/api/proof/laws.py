@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class Claim:
 
 def laws(recipe: Recipe, planned: Planned, trace: Trace) -> list[Claim]:
     """The claims about one run, and about the plan of the whole of it."""
-    num_steps = planned.schedule.num_steps
+    num_steps = planned.num_steps
     steps = f"{len(trace.steps)} steps"
     epochs = f"{_num_epochs(planned.schedule)} epochs"
     as_planned = _claim(
@@ -69,11 +70,22 @@ def _claim(says: str, problems: Iterator[str], figure: str) -> Claim:
 
 
 def _rows(planned: Planned, trace: Trace) -> Iterator[str]:
+    if not planned.digests:
+        yield from _asked(planned, trace)
     for step, expected in zip(trace.steps, planned.digests, strict=False):
         if step["digest"] != expected:
             number = step["step"]
             told = [planned.told(digest, number) for digest in (step["digest"], expected)]
             yield f"step {number}: {told[0]}, where the plan has {told[1]}"
+
+
+def _asked(planned: Planned, trace: Trace) -> Iterator[str]:
+    """Of drawn answers: each rollout begins with the rows of the plan; others may follow."""
+    for step, found in trace.asked.items():
+        expected = planned.rows[step - 1] if step <= len(planned.rows) else ()
+        if found[: len(expected)] != expected:
+            rows = [", ".join(f"{Path(s).name}:{row}" for s, row in r) for r in (found, expected)]
+            yield f"step {step}: prompts of rows {rows[0]}, where the plan has {rows[1]}"
 
 
 def _num_epochs(schedule: Schedule) -> int:

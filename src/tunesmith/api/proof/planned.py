@@ -1,12 +1,15 @@
 """The plan of a run as a fresh process makes it: which rows come in which step."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunesmith.api import build, lock
 from tunesmith.data.example import digest
+from tunesmith.data.loader import Loader
 from tunesmith.data.order import Schedule
+from tunesmith.engine.rollouts.loader import Rollouts
 from tunesmith.recipe import Recipe
 
 MOST_STEPS = 512
@@ -24,13 +27,17 @@ class Planned:
 
     Attributes:
         schedule: Which examples come when.
-        rows: Rows of the first steps, in the order in which they are trained on.
-        digests: Hash of what each of these steps is trained on.
+        num_steps: Optimizer steps of the run.
+        rows: Rows of the first steps, in the order in which they are trained on; of a method that
+            draws answers, those whose prompts are answered for the step.
+        digests: Hash of what each of these steps is trained on; empty where answers are drawn, as
+            no plan can know them.
         num_heldout: Held-out rows.
         lock: What `lock.json` would say of a run begun now.
     """
 
     schedule: Schedule
+    num_steps: int
     rows: list[Rows]
     digests: list[str]
     num_heldout: int
@@ -46,18 +53,21 @@ class Planned:
         base = build.build_base(recipe)
         rows = build.build_rows(recipe, base)
         loader = build.build_loader(recipe, rows)
-        steps = [loader.step(number) for number in range(min(loader.num_steps, MOST_STEPS))]
-        loader.close()
+        with closing(loader):
+            planned, digests = _steps(loader, min(loader.num_steps, MOST_STEPS))
         return cls(
             schedule=build.build_schedule(recipe, rows),
-            rows=[tuple(row for batch in batches for row in batch.rows) for batches in steps],
-            digests=[digest(batches) for batches in steps],
+            num_steps=loader.num_steps,
+            rows=planned,
+            digests=digests,
             num_heldout=len(rows.heldout) if rows.heldout else 0,
             lock=lock.describe(recipe, base.source, rows.sha256),
         )
 
     def told(self, found: str, step: int) -> str:
         """The rows behind a digest, in words; `step` (from 1) is where they were met."""
+        if not self.digests:
+            return "other answers"
         if found not in self.digests:
             return "rows or tokens that no step of the plan has"
         number = step - 1
@@ -67,3 +77,12 @@ class Planned:
         more = f" and {len(rows) - MOST_ROWS} more" if len(rows) > MOST_ROWS else ""
         whose = "" if number == step - 1 else f" (planned for step {number + 1})"
         return f"rows {', '.join(rows[:MOST_ROWS])}{more}{whose}"
+
+
+def _steps(loader: Loader, number: int) -> tuple[list[Rows], list[str]]:
+    """Rows and digests of the first steps."""
+    if isinstance(loader, Rollouts):
+        return [loader.places(loader.planned(step)) for step in range(number)], []
+    steps = [loader.step(step) for step in range(number)]
+    rows = [tuple(row for batch in batches for row in batch.rows) for batches in steps]
+    return rows, [digest(batches) for batches in steps]

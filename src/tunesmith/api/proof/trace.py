@@ -1,12 +1,13 @@
 """What a run leaves that another must equal, bit for bit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 from tunesmith.checkpoint.layout import step_folder
 from tunesmith.checkpoint.state import read_state
 from tunesmith.checkpoint.verify import verify
+from tunesmith.engine.rollouts.shelf import Rows, Shelf
 from tunesmith.engine.saving import PARAMETER
 from tunesmith.export.artefact import fingerprints
 from tunesmith.runs.folder import RunFolder
@@ -27,6 +28,8 @@ class Trace:
         options: What the optimizer keeps besides tensors.
         counters: What else the run goes on with: the step, what was rejected, the guard's state.
         evaluations: What was measured by then, without the seconds it took.
+        asked: Rows whose prompts were answered, in order, by the step (from 1) that was the first
+            to train on the answers; empty where none are drawn.
     """
 
     steps: list[Record]
@@ -35,6 +38,7 @@ class Trace:
     options: dict[str, Any]
     counters: dict[str, Any]
     evaluations: list[Record]
+    asked: dict[int, Rows] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: RunFolder, step: int) -> "Trace":
@@ -57,6 +61,7 @@ class Trace:
             options=values.pop("optimizer"),
             counters=values,
             evaluations=[{k: v for k, v in each.items() if k != "seconds"} for each in history],
+            asked=Shelf(folder.rollouts).rows(),
         )
 
     def hashes(self) -> dict[str, str]:

@@ -1,0 +1,132 @@
+"""Writes what TRL's GRPO and RLOO losses give on fixed numbers, for `test_policy_values.py`.
+
+Run it with the python of an environment that has TRL; it prints the JSON:
+
+    python tests/methods/make_trl_policy_values.py > tests/methods/trl_policy_values.json
+"""
+
+import json
+import sys
+from collections import defaultdict
+from types import SimpleNamespace
+
+import torch
+import trl
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.rloo_trainer import RLOOTrainer
+
+LENGTHS = (3, 1, 4, 2, 5, 2)
+NUM_ANSWERS = 3
+MAX_NEW_TOKENS = 5
+REWARDS = (0.0, 1.0, 0.5, 0.25, 0.25, 1.0)
+
+CASES = {
+    "grpo": {"loss_type": "grpo"},
+    "grpo_kl": {"loss_type": "grpo", "beta": 0.3},
+    "dapo": {"loss_type": "dapo", "epsilon_high": 0.28},
+    "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
+    "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence", "beta": 0.1},
+}
+"""Options of GRPO; rloo comes besides."""
+
+
+def padded(values: torch.Tensor) -> torch.Tensor:
+    """(R, T) the numbers of each answer, 0 behind its end."""
+    return torch.nn.utils.rnn.pad_sequence(values.split(LENGTHS), batch_first=True)
+
+
+def accelerator() -> SimpleNamespace:
+    """One process."""
+    same = lambda x, *_, **__: x  # noqa: E731
+    return SimpleNamespace(
+        gather=same, gather_for_metrics=same, reduce=same, num_processes=1, sync_gradients=True
+    )
+
+
+def advantages(scale: str) -> torch.Tensor:
+    """As TRL's GRPO makes them of rewards."""
+    rewards = torch.tensor(REWARDS).view(-1, NUM_ANSWERS)
+    found = rewards - rewards.mean(1, keepdim=True)
+    if scale == "group":
+        found = found / (rewards.std(1, keepdim=True) + 1e-4)
+    return found.flatten()
+
+
+def stub(log_probs: torch.Tensor, **options: object) -> SimpleNamespace:
+    """What `_compute_loss` reads of a trainer."""
+    usual = {
+        "loss_type": "grpo",
+        "beta": 0.0,
+        "epsilon_low": 0.2,
+        "epsilon_high": 0.2,
+        "importance_sampling_level": "token",
+        "scale_rewards": "group",
+    }
+    return SimpleNamespace(
+        **{**usual, **options},
+        model=SimpleNamespace(training=True),
+        aux_loss_enabled=False,
+        top_entropy_quantile=1.0,
+        off_policy_mask_threshold=None,
+        use_vllm=False,
+        vllm_importance_sampling_correction=False,
+        _entropy_bonus_enabled=False,
+        max_completion_length=MAX_NEW_TOKENS,
+        current_gradient_accumulation_steps=1,
+        accelerator=accelerator(),
+        args=SimpleNamespace(use_bias_correction_kl=False, delta=None, steps_per_generation=1),
+        _metrics=defaultdict(lambda: defaultdict(list)),
+        _get_per_token_logps_and_entropies=lambda *_, **__: (log_probs, log_probs.detach(), None),
+    )
+
+
+def run(trainer: type, numbers: dict[str, torch.Tensor], **options: object) -> dict[str, object]:
+    """Loss and gradient of one case."""
+    now = numbers["now"].clone().requires_grad_()
+    self = stub(padded(now), **options)
+    mask = padded(torch.ones(sum(LENGTHS)))
+    ids = mask.long()
+    inputs = {
+        "prompt_ids": ids[:, :1],
+        "prompt_mask": ids[:, :1],
+        "completion_ids": ids,
+        "completion_mask": mask,
+        "old_per_token_logps": padded(numbers["old"]),
+        "old_logps": padded(numbers["old"]).sum(1),
+        "ref_per_token_logps": padded(numbers["reference"]),
+        "num_items_in_batch": mask.sum(),
+        "advantages": numbers["advantages"],
+    }
+    loss = trainer._compute_loss(self, SimpleNamespace(training=True), inputs)
+    (gradient,) = torch.autograd.grad(loss, now)
+    return {"loss": loss.item(), "gradient": gradient.tolist()}
+
+
+def main() -> None:
+    """Print the JSON."""
+    torch.manual_seed(0)
+    number = sum(LENGTHS)
+    numbers = {"now": -2 * torch.rand(number)}
+    numbers["old"] = numbers["now"] + 0.25 * torch.randn(number)
+    numbers["reference"] = numbers["now"] + 0.5 * torch.randn(number)
+    found = {}
+    for name, options in CASES.items():
+        of = numbers | {"advantages": advantages(options.get("scale_rewards", "group"))}
+        found[name] = run(GRPOTrainer, of, **options)
+    rewards = torch.tensor(REWARDS).view(-1, NUM_ANSWERS)
+    others = (rewards.sum(1, keepdim=True) - rewards) / (NUM_ANSWERS - 1)
+    found["rloo"] = run(RLOOTrainer, numbers | {"advantages": (rewards - others).flatten()})
+    made = {
+        "trl": trl.__version__,
+        "lengths": LENGTHS,
+        "rewards": REWARDS,
+        "num_answers": NUM_ANSWERS,
+        "max_new_tokens": MAX_NEW_TOKENS,
+        **{name: values.tolist() for name, values in numbers.items()},
+        "cases": found,
+    }
+    json.dump(made, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
