@@ -151,6 +151,10 @@ def test_loftq_puts_back_what_rounding_took(kind):
     [
         ({"init": "loftq"}, "adapter.init: got loftq over a base that is not quantised"),
         ({"rank_pattern": {"c_attn": 2}}, "adapter.rank_pattern: got 'c_attn', which no target"),
+        (
+            {"init": "pissa", "targets": ["lm_head"]},
+            "adapter.targets: got lm_head with init: pissa",
+        ),
         ({"added_tokens": ["<a>"]}, "adapter.added_tokens: got a base without these tokens"),
     ],
 )
