@@ -30,7 +30,7 @@ def config(request):
 
 
 # PEFT advises against adapters on shared embeddings; what it says can happen is tested here.
-@pytest.mark.filterwarnings("ignore:Model with `tie_word_embeddings:UserWarning")
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning")
 def test_it_starts_as_the_base_and_is_saved_over_the_base_as_published(config, tmp_path):
     before = logits(small())
     attached = attach(config)
@@ -201,3 +201,19 @@ def test_lora_plus_lets_b_learn_faster():
     assert len(faster) == 2
     assert attached.rates == dict.fromkeys(faster, 16.0)
     assert attach(lora.Config()).rates == {}
+
+
+@pytest.mark.parametrize(
+    ("keys", "scale"),
+    [
+        ({"rank": 16}, 2.0),
+        ({"rank": 16, "alpha": 4}, 0.25),
+        ({"rank": 16, "scaling": "rslora"}, 2.0),
+        ({"rank": 16, "scaling": "rslora", "alpha": 4}, 1.0),
+    ],
+    ids=str,
+)
+def test_the_usual_rate_goes_against_the_scale(keys, scale):
+    config = lora.Config(**keys)
+    assert config.scale == scale
+    assert lora.multiple(config) == 10 * 32 / 16 / scale

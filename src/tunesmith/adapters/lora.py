@@ -92,6 +92,12 @@ class Config(Section):
             return self.alpha
         return 2.0 * (sqrt(rank) if self.scaling == "rslora" else rank)
 
+    @property
+    def scale(self) -> float:
+        """The factor s on B A, where no pattern says otherwise."""
+        root = sqrt(self.rank) if self.scaling == "rslora" else self.rank
+        return self.alpha_for(self.rank) / root
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
         if self.from_ and self.init != "default":
@@ -149,8 +155,7 @@ def multiple(config: Config) -> float:
     Lab, 2025). B starts at zero, so that the first updates of W go by scale times rate: in another
     scale the rate is larger by as much as the scale is smaller.
     """
-    scale = config.resolved_alpha / config.rank
-    return 10.0 * 32.0 / config.rank / scale
+    return 10.0 * 32.0 / config.rank / config.scale
 
 
 def write(attached: Attached, folder: Path, base_id: str) -> None:
