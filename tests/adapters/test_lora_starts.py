@@ -30,7 +30,7 @@ def config(request):
 
 
 # PEFT advises against adapters on shared embeddings; what it says can happen is tested here.
-@pytest.mark.filterwarnings("ignore:Model with `tie_word_embeddings:UserWarning")
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning")
 def test_it_starts_as_the_base_and_is_saved_over_the_base_as_published(config, tmp_path):
     before = logits(small())
     attached = attach(config)
@@ -151,6 +151,10 @@ def test_loftq_puts_back_what_rounding_took(kind):
     [
         ({"init": "loftq"}, "adapter.init: got loftq over a base that is not quantised"),
         ({"rank_pattern": {"c_attn": 2}}, "adapter.rank_pattern: got 'c_attn', which no target"),
+        (
+            {"init": "pissa", "targets": ["lm_head"]},
+            "adapter.targets: got lm_head with init: pissa",
+        ),
         ({"added_tokens": ["<a>"]}, "adapter.added_tokens: got a base without these tokens"),
     ],
 )
@@ -197,3 +201,19 @@ def test_lora_plus_lets_b_learn_faster():
     assert len(faster) == 2
     assert attached.rates == dict.fromkeys(faster, 16.0)
     assert attach(lora.Config()).rates == {}
+
+
+@pytest.mark.parametrize(
+    ("keys", "scale"),
+    [
+        ({"rank": 16}, 2.0),
+        ({"rank": 16, "alpha": 4}, 0.25),
+        ({"rank": 16, "scaling": "rslora"}, 2.0),
+        ({"rank": 16, "scaling": "rslora", "alpha": 4}, 1.0),
+    ],
+    ids=str,
+)
+def test_the_usual_rate_goes_against_the_scale(keys, scale):
+    config = lora.Config(**keys)
+    assert config.scale == scale
+    assert lora.multiple(config) == 10 * 32 / 16 / scale

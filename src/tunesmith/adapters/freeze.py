@@ -25,7 +25,7 @@ from tunesmith.errors import RecipeError
 __all__ = ["Config", "attach", "saved", "write"]
 
 LEARNING_RATE = 5e-5
-"""That of LlamaFactory's examples of freeze tuning; between full fine-tuning and adapters."""
+"""The default of transformers' trainer, which LlamaFactory's freeze tuning takes over."""
 TRAINS_BASE = True
 FOLDER = "model"
 

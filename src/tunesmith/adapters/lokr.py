@@ -2,7 +2,7 @@
 
     W' = W + (alpha / rank) C (x) (B A),   C small and whole, B A of the rest of the shape
 
-KronA, arXiv:2212.10650, eq. 3, as used in arXiv:2309.14859, section 3; structure, start and file
+KronA, arXiv:2212.10650, as used in arXiv:2309.14859, section 3; structure, start and file
 format are PEFT's.
 """
 
@@ -20,7 +20,8 @@ from tunesmith.config.section import Section
 __all__ = ["Config", "attach", "saved", "write"]
 
 LEARNING_RATE = 1e-3
-"""MEASURE"""
+"""A guess, five times the QLoRA paper's rate for LoRA, without a source or a measurement: look for
+yours with `tunesmith find-lr`."""
 TRAINS_BASE = False
 FOLDER = "adapter"
 

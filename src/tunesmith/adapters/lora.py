@@ -92,6 +92,12 @@ class Config(Section):
             return self.alpha
         return 2.0 * (sqrt(rank) if self.scaling == "rslora" else rank)
 
+    @property
+    def scale(self) -> float:
+        """The factor s on B A, where no pattern says otherwise."""
+        root = sqrt(self.rank) if self.scaling == "rslora" else self.rank
+        return self.alpha_for(self.rank) / root
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Config":
         if self.from_ and self.init != "default":
@@ -150,9 +156,7 @@ def multiple(config: Config) -> float:
     another scale the rate is larger by as much as the scale is smaller, and B learns as fast where
     it is to learn faster than A.
     """
-    root = sqrt(config.rank) if config.scaling == "rslora" else config.rank
-    scale = config.alpha_for(config.rank) / root
-    return 10.0 * 32.0 / config.rank / scale / config.plus_ratio
+    return 10.0 * 32.0 / config.rank / config.scale / config.plus_ratio
 
 
 def write(attached: Attached, folder: Path, base_id: str) -> None:
@@ -178,6 +182,7 @@ def _peft_config(model: PreTrainedModel, config: Config, material: Material | No
     if config.targets != "auto":
         targets = layers.require_targets(config.targets, known)
     _require_matches(model, targets, config)
+    _require_own_head(model, targets, config)
     ranks, alphas = config.rank_pattern, dict(config.alpha_pattern)
     if config.alpha is None:
         alphas = {key: config.alpha_for(rank) for key, rank in ranks.items()} | alphas
@@ -212,6 +217,18 @@ def _require_matches(model: PreTrainedModel, targets: list[str], config: Config)
                     got=f"{pattern!r}, which no target's name ends with",
                     expected=f"the end of a name such as {names[0]}, or a regular expression",
                 )
+
+
+def _require_own_head(model: PreTrainedModel, targets: list[str], config: Config) -> None:
+    """Refuse to take out of a head what the embedding, the same matrix, still needs."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    name = next(n.rpartition(".")[2] for n, m in model.named_modules() if m is head)
+    if config.changes_base and name in targets and head.weight is embedding.weight:
+        raise RecipeError(
+            "adapter.targets",
+            got=f"{name} with init: {config.init}, on a base whose embedding is the same matrix",
+            expected=f"targets without {name}, or init: default",
+        )
 
 
 def _token_rows(

@@ -3,7 +3,7 @@
     y = W x + D^T sum_g x_g,   x cut into pieces x_g of rank numbers, D (rank, outputs) zero at
                                the start
 
-MiSS (first named Bone), arXiv:2409.15371, eq. 3; structure, start and file format are PEFT's.
+MiSS (first named Bone), arXiv:2409.15371; structure, start and file format are PEFT's.
 """
 
 from typing import Literal
@@ -20,7 +20,8 @@ from tunesmith.config.section import Section
 __all__ = ["Config", "attach", "saved", "write"]
 
 LEARNING_RATE = 1e-3
-"""MEASURE"""
+"""A guess, five times the QLoRA paper's rate for LoRA, without a source or a measurement: look for
+yours with `tunesmith find-lr`."""
 TRAINS_BASE = False
 FOLDER = "adapter"
 

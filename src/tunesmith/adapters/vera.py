@@ -20,8 +20,7 @@ from tunesmith.config.section import Section
 __all__ = ["Config", "attach", "saved", "write"]
 
 LEARNING_RATE = 4e-3
-"""The rate of the paper for instruction tuning, ten times that of its LoRA (arXiv:2310.11454,
-appendix A)."""
+"""The rate of the paper for instruction tuning (arXiv:2310.11454)."""
 TRAINS_BASE = False
 FOLDER = "adapter"
 
