@@ -74,9 +74,7 @@ def main() -> None:
     results = []
     with tempfile.TemporaryDirectory() as temp:
         for name in arguments.data:
-            files = _split(
-                arguments.folder / name / FILES[name], Path(temp) / name, arguments.heldout
-            )
+            files = _split(name, Path(temp) / name, arguments)
             for method in arguments.methods:
                 recipe = _recipe(method, files, Path(temp) / f"{name}-{method}", arguments)
                 results.append(_run(name, recipe, arguments))
@@ -100,19 +98,24 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _split(path: Path, folder: Path, heldout: int) -> dict[str, str]:
-    """The pairs that can be read in an order of their own, the first ones held out."""
+def _split(name: str, folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
+    """Pairs in an order of their own, the first ones held out; as many more as are trained on.
+
+    The model is asked about every row before it is trained, so rows beyond these would cost time.
+    """
+    path = arguments.folder / name / FILES[name]
     folder.mkdir(parents=True)
     whole = folder / path.name.removesuffix(".gz")
     stored = path.read_bytes()
     whole.write_bytes(gzip.decompress(stored) if path.suffix == ".gz" else stored)
     rows = [row.raw for row in read_file(whole, "preference", _pass, {"preference"})]
     Random(0).shuffle(rows)
-    parts = {"eval": rows[:heldout], "train": rows[heldout:]}
-    for name, part in parts.items():
+    heldout, needed = arguments.heldout, arguments.steps * arguments.pairs
+    parts = {"eval": rows[:heldout], "train": rows[heldout : heldout + needed]}
+    for part_name, part in parts.items():
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
-        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-    return {name: str(folder / f"{name}.jsonl") for name in parts}
+        (folder / f"{part_name}.jsonl").write_text(lines, encoding="utf-8")
+    return {part_name: str(folder / f"{part_name}.jsonl") for part_name in parts}
 
 
 def _pass(source: str, number: int, problem: RowProblem) -> None:
