@@ -35,9 +35,6 @@ FILES = {
     "llamafactory_demo": "dpo_en_demo.json",
     "hh_rlhf": "test.jsonl.gz",
 }
-RATES = {"simpo": 5e-5}
-RATE = 1e-4
-"""Learning rate of all methods but those above; not tuned."""
 RESULTS = Path(__file__).parent / "results" / "preferences.json"
 
 
@@ -93,6 +90,7 @@ def _arguments() -> argparse.Namespace:
         "--limit", type=int, default=256, help="most tokens of an answer with its prompt"
     )
     parser.add_argument("--heldout", type=int, default=100, help="pairs that are held out")
+    parser.add_argument("--rate", type=float, default=1e-4, help="learning rate, of all methods")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--lock", type=Path, help="a file whose lock is held during each run")
     return parser.parse_args()
@@ -133,7 +131,7 @@ def _recipe(
         "train": {
             "steps": arguments.steps,
             "batch_rows": arguments.pairs,
-            "learning_rate": RATES.get(method, RATE),
+            "learning_rate": arguments.rate,
             "precision": "bf16",
         },
         "evaluate": {"probes": []},
