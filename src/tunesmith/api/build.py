@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from tunesmith.adapters import base as adapters
 from tunesmith.adapters.base import Attached, Material, virtual_tokens
 from tunesmith.api import by_source
+from tunesmith.api.companion import beside, build_companion
 from tunesmith.api.replay import Replayed, replay_source
 from tunesmith.api.resolve import device, frozen_dtype, weights_dtype
 from tunesmith.config.home import home
@@ -34,7 +35,7 @@ from tunesmith.data.template import Renderer
 from tunesmith.engine import optimizer as optimizers
 from tunesmith.engine.ema import Ema
 from tunesmith.engine.fit import Trial
-from tunesmith.engine.groups import MATRIX, RATE_FACTOR, Settings, parameter_groups
+from tunesmith.engine.groups import Settings, parameter_groups
 from tunesmith.engine.guard import Guard
 from tunesmith.engine.measured import Measured
 from tunesmith.engine.near_base import NearBase
@@ -237,20 +238,9 @@ def build_learner(recipe: Recipe, base: Base, rows: Rows | None = None) -> Learn
         attached.model.activation_checkpointing_enable({"use_reentrant": False})
     precision = DTYPES[recipe.train.precision]
     policy = Policy(attached.model, recipe.train.kernels, precision, recipe.train.noise)
-    companion = _companion(recipe, attached)
+    companion = build_companion(recipe, attached)
     policy.companion = companion and companion.module
     return Learner(adapter, attached, policy, companion)
-
-
-def _companion(recipe: Recipe, attached: Attached) -> Companion | None:
-    """What the method trains beside the model; its start is a function of the seed."""
-    make = getattr(methods.load(recipe.method.name), "companion", None)
-    if make is None:
-        return None
-    torch.manual_seed(recipe.train.seed)
-    made = make(attached.model.get_output_embeddings().weight.shape[1], recipe.method)
-    made.module.to(device())
-    return made
 
 
 def build_material(base: Base, rows: Rows | None) -> Material:
@@ -374,21 +364,12 @@ def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:
         train.optimizer,
         [
             *parameter_groups(attached.model, attached.trained, settings, choice.matrices),
-            *_beside(learner, choice.matrices),
+            *beside(learner.companion, choice.matrices),
         ],
         train.learning_rate,
         train.weight_decay,
         train.optimizer_options,
     )
-
-
-def _beside(learner: Learner, by_matrix: bool) -> list[dict[str, Any]]:
-    """The group of what the method trains beside the model, with a rate of its own."""
-    if learner.companion is None:
-        return []
-    own = list(learner.companion.module.parameters())
-    options = {"params": own, RATE_FACTOR: learner.companion.rate, "weight_decay": 0.0}
-    return [options | ({MATRIX: False} if by_matrix else {})]
 
 
 def build_loss(recipe: Recipe, learner: Learner) -> Callable[[Batch], LossSum]:

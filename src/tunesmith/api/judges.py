@@ -98,14 +98,19 @@ def bind_tasks(
     Raises:
         TunesmithError: One of them cannot be opened.
     """
+    means = means_in(recipe, learner, renderer)
+    return [task.asking(means) for task in tasks]
+
+
+def means_in(recipe: Recipe, learner: Learner, renderer: Renderer) -> Means:
+    """What graders may ask while a run goes on."""
     speaker = Speaker(learner.attached.model, renderer.tokenizer, renderer.stop_ids)
 
     def base() -> Judge:
         source = resolve(recipe.model.base, recipe.model.revision)
         return base_judge(speaker, source.sha256, learner.attached.disabled)
 
-    means = means_of(speaker, learner.policy, base)
-    return [task.asking(means) for task in tasks]
+    return means_of(speaker, learner.policy, base)
 
 
 def base_judge(

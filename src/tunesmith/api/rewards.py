@@ -8,7 +8,8 @@ import numpy as np
 from tunesmith.engine.rollouts.sampler import Graded, Question
 from tunesmith.errors import RecipeError, TunesmithError
 from tunesmith.evaluate import graders
-from tunesmith.evaluate.graders.base import Grader
+from tunesmith.evaluate.graders import Grading
+from tunesmith.evaluate.means import NO_MEANS, Means
 from tunesmith.methods._sampled import Reward, Sampled
 
 CHECKED_ROWS = 64
@@ -24,22 +25,19 @@ class Rewards:
         graders: Each with its name and weight.
     """
 
-    graders: tuple[tuple[str, Grader, float], ...]
+    graders: tuple[tuple[str, Grading, float], ...]
 
     def __call__(self, outputs: Sequence[str], questions: Sequence[Question]) -> Graded:
         """Score outputs; one that a grader fails on gets nothing from it."""
         total = np.zeros(len(outputs))
         scores, failures = {}, dict[int, str]()
-        for name, grader, weight in self.graders:
-            each = np.zeros(len(outputs))
-            for i, (output, question) in enumerate(zip(outputs, questions, strict=True)):
-                try:
-                    each[i] = _checked(grader(output, question.reference, question.raw))
-                # The border that keeps a grader from ending a run.
-                except Exception as error:
-                    failures[i] = f"{name}: {_first_line(error)}"
-            scores[name] = each
-            total += weight * each
+        references = [question.reference for question in questions]
+        rows = [question.raw for question in questions]
+        for name, grading, weight in self.graders:
+            grades = grading.grade_all(outputs, references, rows)
+            failures |= {i: f"{name}: {why}" for i, why in grades.failures.items()}
+            scores[name] = grades.scores
+            total += weight * grades.scores
         return Graded(total, scores if len(scores) > 1 else {}, failures)
 
     def require(self, questions: Sequence[tuple[str, Question]]) -> None:
@@ -52,9 +50,9 @@ class Rewards:
             RecipeError: A grader cannot grade one of the first of them.
         """
         for where, question in questions[:CHECKED_ROWS]:
-            for name, grader, _ in self.graders:
+            for name, grading, _ in self.graders:
                 try:
-                    grader(question.reference, question.reference, question.raw)
+                    grading.grader.check(question.reference, question.raw)
                 except (TunesmithError, ValueError, TypeError, KeyError) as error:
                     raise RecipeError(
                         f"method.grader: {name}",
@@ -63,10 +61,15 @@ class Rewards:
                     ) from error
 
 
-def build_rewards(config: Sampled) -> Rewards:
+def build_rewards(config: Sampled, means: Means = NO_MEANS) -> Rewards:
     """The graders of the recipe's `method.grader`.
 
+    Args:
+        config: Of the method.
+        means: Models that graders may ask; those that they will ask are opened.
+
     Raises:
+        TunesmithError: A model that cannot be opened.
         RecipeError: There is no such grader, a key of it is wrong, or two have one name.
     """
     several = isinstance(config.grader, list)
@@ -76,19 +79,14 @@ def build_rewards(config: Sampled) -> Rewards:
     found = []
     for number, each in enumerate(given):
         where = f"method.grader.{number}.grader" if several else "method.grader"
-        grader = graders.build(each.grader, where)
-        found.append((each.name or grader.name, grader, each.weight))
+        grading = graders.open(each.grader, means, where)
+        grading.grader.prepare(means)
+        found.append((each.name or grading.grader.name, grading, each.weight))
     names = [name for name, _, _ in found]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise RecipeError("method.grader", got=f"{twice} twice", expected="a name for each grader")
     return Rewards(tuple(found))
-
-
-def _checked(score: float) -> float:
-    if not np.isfinite(score):
-        raise ValueError(f"a score of {score}; expected a number")
-    return float(score)
 
 
 def _first_line(error: Exception) -> str:

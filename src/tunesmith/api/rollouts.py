@@ -6,6 +6,7 @@ from pathlib import Path
 from time import perf_counter
 
 from tunesmith.api.build import Learner, Rows, build_layout, pad_id
+from tunesmith.api.judges import means_in
 from tunesmith.api.rewards import build_rewards
 from tunesmith.data.loader import Loader
 from tunesmith.data.reading import read_file
@@ -43,7 +44,8 @@ def supply(
     """
     if not isinstance(loader, Rollouts):
         return
-    grade, questions = build_rewards(recipe.method), _questions(recipe, rows)
+    means = means_in(recipe, learner, rows.renderer)
+    grade, questions = build_rewards(recipe.method, means), _questions(recipe, rows)
     grade.require([(place(*where), question) for where, question in questions.items()])
     _require_positions(recipe, rows, learner)
     sampler = Sampler(
