@@ -20,7 +20,7 @@ PLAIN = [name for name in base.names() if "sampler" not in base.load(name).NEEDS
 """Methods whose examples are rows; those that draw them are in `test_policy_values.py`."""
 
 
-@pytest.fixture(params=PLAIN)
+@pytest.fixture(scope="module", params=PLAIN)
 def method(request):
     return base.load(request.param)
 

@@ -132,6 +132,14 @@ class Learner:
         disabled = self.attached.disabled
         return nullcontext() if disabled is None else disabled()
 
+    def as_before(self) -> AbstractContextManager[Any]:
+        """For the time of the block the model answers as what the run is compared with.
+
+        That is the base, for virtual tokens change answers from the start on; or what an adapter
+        that is trained on had made of it.
+        """
+        return nullcontext() if self.attached.continued else self.as_base()
+
 
 def seed_everything(seed: int) -> None:
     """Seed every generator that a part might draw from while it is built."""

@@ -156,7 +156,7 @@ def _sitting(
     else:
         first = 0
         if session.evaluator.measures:
-            with session.learner.as_base():
+            with session.learner.as_before():
                 session.evaluator.measure(0)
     session.parts.until = until
     with _stop_signals() as session.parts.stop:
