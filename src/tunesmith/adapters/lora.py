@@ -31,6 +31,7 @@ from tunesmith.adapters.parts import earlier, files, layers, start
 from tunesmith.adapters.parts.update import Share, Update, read, summed
 from tunesmith.config.section import Section
 from tunesmith.errors import RecipeError
+from tunesmith.models.heads import task_of
 
 LEARNING_RATE = 2e-4
 """The rate of the QLoRA paper for small models (arXiv:2305.14314, table 9)."""
@@ -149,7 +150,8 @@ def multiple(config: Config) -> float:
     Lab, 2025). B starts at zero, so that the first updates of W go by scale times rate: in another
     scale the rate is larger by as much as the scale is smaller.
     """
-    scale = config.resolved_alpha / config.rank
+    divisor = sqrt(config.rank) if config.scaling == "rslora" else config.rank
+    scale = config.alpha_for(config.rank) / divisor
     return 10.0 * 32.0 / config.rank / scale
 
 
@@ -180,7 +182,7 @@ def _peft_config(model: PreTrainedModel, config: Config, material: Material | No
     if config.alpha is None:
         alphas = {key: config.alpha_for(rank) for key, rank in ranks.items()} | alphas
     return LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=task_of(model),
         r=config.rank,
         lora_alpha=config.alpha_for(config.rank),
         lora_dropout=config.dropout,

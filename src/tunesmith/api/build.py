@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from tunesmith.adapters import base as adapters
-from tunesmith.adapters.base import Attached, Material
+from tunesmith.adapters.base import Attached, Material, under
 from tunesmith.api.resolve import device, frozen_dtype, weights_dtype
 from tunesmith.config.home import home
-from tunesmith.data.contract import Check, check, require
+from tunesmith.data.contract import Check, check, check_read, require
 from tunesmith.data.example import Batch
 from tunesmith.data.loader import Loader
 from tunesmith.data.order import Schedule
@@ -44,6 +44,7 @@ from tunesmith.methods.base import LossSum
 from tunesmith.models import fast
 from tunesmith.models.added_tokens import add_tokens
 from tunesmith.models.base import Base
+from tunesmith.models.heads import pad_of, put
 from tunesmith.models.load import load
 from tunesmith.models.narrow import narrow_frozen
 from tunesmith.models.policy import Policy
@@ -143,12 +144,16 @@ def build_rows(recipe: Recipe, base: Base) -> Rows:
 
     Raises:
         DataError: A bad row, an over-long row, or a broken contract.
+        RecipeError: Tasks for a model that does not write.
     """
     section = recipe.data
     renderer = Renderer(
         base.tokenizer, base.stop_ids, section.train_on, section.max_tokens, section.overlong
     )
     encoder = methods.load(recipe.method.name).encoder(renderer, recipe.method)
+    head = methods.head_of(recipe.method)
+    if head:
+        _require_no_tokens(recipe)
     options = PrepareOptions(
         section.max_tokens, section.overlong, section.on_bad_row, section.train_on
     )
@@ -158,22 +163,48 @@ def build_rows(recipe: Recipe, base: Base) -> Rows:
 
     train = examples(section.train_sources)
     heldout = examples(section.eval_sources) if section.eval_sources else None
-    checks = check(train, heldout, renderer)
+    if head:
+        checks = check_read(train, heldout, renderer, pad_of(base.tokenizer))
+    else:
+        checks = check(train, heldout, renderer)
     require(checks)
     return Rows(renderer, train, heldout, checks)
 
 
+def _require_no_tokens(recipe: Recipe) -> None:
+    """Refuse what needs trained tokens or written answers, where a method has neither."""
+    name = recipe.method.name
+    if recipe.evaluate.tasks:
+        raise RecipeError(
+            "evaluate.tasks",
+            got=f"a task with method.name: {name}, which trains no model that writes",
+            expected="none",
+            hint="rows in data.eval are measured by what the method is for",
+        )
+    if recipe.train.kl_to_base is not None:
+        raise RecipeError(
+            "train.kl_to_base",
+            got=f"{recipe.train.kl_to_base:g} with method.name: {name}, which trains no token",
+            expected="none: the KL is taken at trained tokens",
+            hint="evaluate.forgetting_budget holds a run to a KL that is measured",
+        )
+
+
 def build_learner(recipe: Recipe, base: Base, rows: Rows | None = None) -> Learner:
-    """Attach the adapter and choose the compute paths.
+    """Put the method's head, attach the adapter and choose the compute paths.
 
     Args:
         recipe: Resolved.
         base: Its base.
         rows: What a start may look at; without them, one that does is refused.
     """
-    adapter = adapters.load(recipe.adapter.name)
-    material = build_material(base, rows)
-    attached = adapters.attach(recipe.adapter, base.model, recipe.train.seed, material)
+    adapter, head = adapters.load(recipe.adapter.name), methods.head_of(recipe.method)
+    model, seed = base.model, recipe.train.seed
+    if head:
+        model = put(base.model, head, base.tokenizer, seed)
+    attached = adapters.attach(recipe.adapter, model, seed, build_material(base, rows))
+    if head:
+        attached = under(attached, head)
     if adapter.FOLDER == "model":
         narrow_frozen(attached.model, _frozen_beside_trained(recipe, attached))
     if recipe.train.kernels == "fast":
@@ -181,7 +212,8 @@ def build_learner(recipe: Recipe, base: Base, rows: Rows | None = None) -> Learn
     if recipe.model.gradient_checkpointing:
         attached.model.activation_checkpointing_enable({"use_reentrant": False})
     precision = DTYPES[recipe.train.precision]
-    policy = Policy(attached.model, recipe.train.kernels, precision, recipe.train.noise)
+    noise = recipe.train.noise
+    policy = Policy(attached.model, recipe.train.kernels, precision, noise, base.model)
     return Learner(adapter, attached, policy)
 
 

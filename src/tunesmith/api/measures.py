@@ -64,7 +64,7 @@ class Answers:
             self.batch_rows,
             keep_stop,
         )
-        return generate(self.learner.attached.model, prompts, options)
+        return generate(self.learner.policy.language, prompts, options)
 
     def texts(self, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
         """Answers as text, without special tokens."""
@@ -159,15 +159,15 @@ def build_heldout(recipe: Recipe, rows: Rows, learner: Learner) -> HeldoutRows |
     """The held-out rows, measured as the method does; None without `data.eval`."""
     if rows.heldout is None:
         return None
-    measure = getattr(methods.load(recipe.method.name), "measure", None)
-    if measure is None:
+    method = methods.load(recipe.method.name)
+    if not hasattr(method, "measure"):
         result = partial(heldout_loss, learner.policy.token_nll)
     else:
-        of_batch = partial(measure, learner.policy, config=recipe.method)
-        ahead = build_ahead(recipe, learner)
+        of_batch = partial(method.measure, learner.policy, config=recipe.method)
+        ahead, overall = build_ahead(recipe, learner), getattr(method, "overall", None)
 
         def result(batches: Sequence[Batch]) -> HeldoutResult:
-            return measured(of_batch, ahead(batches))
+            return measured(of_batch, ahead(batches), overall)
 
     return HeldoutRows(rows, recipe.data.packing, result)
 

@@ -1,6 +1,6 @@
 """Score a run or a base on a task."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,8 +22,21 @@ def run(
     if json:
         print_json(found)
         return
+    if "figures" in found:
+        print_rich(_judged(found))
+        return
     low, high = found["interval"]
     print_rich(
         f"{found['task']}: {found['score']:.1%} on {found['n']} rows "
         f"(95 % interval {low:.1%} to {high:.1%}), grader {grader}"
     )
+
+
+def _judged(found: dict[str, Any]) -> str:
+    """What a model that does not write makes of the rows."""
+    lines = [f"{found['task']}: loss {found['loss']:.3f} on {found['n']} rows"]
+    for name, figure in found["figures"].items():
+        low, high = figure["interval"]
+        lines.append(f"{name} {figure['mean']:.3f} (95 % interval {low:.3f} to {high:.3f})")
+    lines += [f"{name} {value:.3f}" for name, value in found["overall"].items()]
+    return "\n".join(lines)

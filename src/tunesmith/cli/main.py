@@ -8,6 +8,7 @@ import typer
 from tunesmith import __version__
 from tunesmith.cli import (
     chat,
+    classify,
     evaluate,
     export,
     find_lr,
@@ -35,6 +36,7 @@ VERBS = (
     prove,
     report,
     chat,
+    classify,
     evaluate,
     export,
     merge,

@@ -181,8 +181,10 @@ class Evaluator:
             "sums": _plain(result.per_row_sum),
             "counts": _plain(result.per_row_count),
             "figures": {name: _plain(values) for name, values in result.figures.items()},
+            "overall": result.overall,
         }
-        return result.loss, {name: float(v.mean()) for name, v in result.figures.items()}
+        means = {name: float(v.mean()) for name, v in result.figures.items()}
+        return result.loss, means | result.overall
 
     def _tasks(self, details: dict[str, Any]) -> tuple[TaskScore, ...]:
         scores = []

@@ -12,6 +12,8 @@ from tunesmith.data.example import Batch
 from tunesmith.errors import DataError
 from tunesmith.evaluate.rows import sum_by_row, targets_by_row
 
+Overall = Callable[[Mapping[str, NDArray[np.float64]]], dict[str, float]]
+
 
 @dataclass(frozen=True, slots=True)
 class HeldoutResult:
@@ -22,31 +24,39 @@ class HeldoutResult:
         per_row_sum: (n,) float64, the loss of each row summed over its tokens.
         per_row_count: (n,) trained tokens of each row.
         figures: (n,) float64 of each row, by name: what a method measures besides the loss.
+        overall: What it makes of all rows together, by name.
     """
 
     loss: float
     per_row_sum: NDArray[np.float64]
     per_row_count: NDArray[np.int64]
     figures: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    overall: dict[str, float] = field(default_factory=dict)
 
 
 @torch.no_grad()
 def measured(
-    measure: Callable[[Batch], Mapping[str, Tensor]], batches: Iterable[Batch]
+    measure: Callable[[Batch], Mapping[str, Tensor]],
+    batches: Iterable[Batch],
+    overall: Overall | None = None,
 ) -> HeldoutResult:
     """What a method measures of `batches`, each example counting alike.
 
     Args:
         measure: Gives (U,) of each example of a batch by name, `loss` among them.
         batches: As for `heldout_loss`.
+        overall: Makes figures of all that was measured; alone in what begins with an underscore.
     """
     found: dict[str, list[NDArray[np.float64]]] = {}
     for batch in batches:
         for name, values in measure(batch).items():
             found.setdefault(name, []).append(values.double().cpu().numpy())
     joined = {name: np.concatenate(parts) for name, parts in found.items()}
+    together = {} if overall is None else overall(joined)
     loss = joined.pop("loss")
-    return HeldoutResult(float(loss.mean()), loss, np.ones(len(loss), dtype=np.int64), joined)
+    figures = {name: values for name, values in joined.items() if not name.startswith("_")}
+    counts = np.ones(len(loss), dtype=np.int64)
+    return HeldoutResult(float(loss.mean()), loss, counts, figures, together)
 
 
 @torch.no_grad()

@@ -7,8 +7,12 @@ A method file holds, below a docstring with paper and equation:
     loss(policy, batch, config) -> LossSum
 and, where the loss is not that of the trained tokens one by one:
     measure(policy, batch, config) -> dict    of each held-out example; see `Method.measure`
+    overall(values) -> dict                   of all of them together, such as F1, if wanted
 and, where the loss of a batch depends on the other batches of its step:
-    ahead(policy, batch, config) -> Sums      means over the step; see `Method.ahead`
+    ahead(policy, batch, config) -> Ahead     what they tell each other; see `Method.ahead`
+and, where the model ends in another head than the language model's:
+    head(config) -> Head                      what it ends in; the encoder trains no token then
+    settle(config, files) -> config           what the training rows decide of its keys, if any
 
 With "reference" in NEEDS, batches bring `numbers["reference"]`: (R,) the log-probability of the
 trained tokens of each sequence under the model as it was before step 1.
@@ -16,21 +20,27 @@ trained tokens of each sequence under the model as it was before step 1.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from types import ModuleType
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from tunesmith import methods
 from tunesmith.config import folder
 from tunesmith.config.section import Section
 from tunesmith.data.example import Batch
+from tunesmith.data.section import Source
 from tunesmith.data.store import Encoder
 from tunesmith.data.template import Renderer
+from tunesmith.models.heads import Head
 from tunesmith.models.policy import Policy
 
 Sums = Mapping[str, tuple[Tensor, int]]
 """Figures by name: the sum of each, () and without gradient, and what to divide it by."""
+Ahead = Mapping[str, tuple[Tensor, int] | Tensor]
+"""The same, or tensors whose first dimension counts what the batch has of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +62,42 @@ def summed(values: Mapping[str, Tensor]) -> LossSum:
     """The loss of a method that judges whole examples, from its `measure`.
 
     Args:
-        values: (U,) of each example, by name: `loss`, and figures that are told with it.
+        values: (U,) of each example, by name: `loss`, and figures that are told with it; names
+            that begin with an underscore are for `overall` alone.
     """
     loss_U = values["loss"]
-    figures = {k: (v.detach().sum(), len(v)) for k, v in values.items() if k != "loss"}
+    told = {k: v for k, v in values.items() if k != "loss" and not k.startswith("_")}
+    figures = {k: (v.detach().sum(), len(v)) for k, v in told.items()}
     return LossSum(loss_U.sum(), len(loss_U), figures)
 
 
-def informed(ahead: Callable[[Batch], Sums], batches: Sequence[Batch]) -> list[Batch]:
-    """The batches of a step, each with the means that a method's `ahead` finds over all of them.
+def informed(ahead: Callable[[Batch], Ahead], batches: Sequence[Batch]) -> list[Batch]:
+    """The batches of a step, each with what a method's `ahead` finds over all of them.
 
-    Means are made of sums, so that they are the same however the step is cut into batches.
+    Means are made of sums, so that they are the same however the step is cut into batches. Tensors
+    are laid end to end; where a batch's own part begins stands beside each, as `<name> from`.
     """
     found = [ahead(batch) for batch in batches]
-    means = {
-        name: sum(sums[name][0] for sums in found) / max(sum(sums[name][1] for sums in found), 1)
-        for name in (found[0] if found else ())
-    }
-    return [replace(batch, numbers={**batch.numbers, **means}) for batch in batches]
+    names = list(found[0]) if found else []
+    told = {name: _joined([each[name] for each in found]) for name in names}
+    tensors = [name for name in names if isinstance(found[0][name], Tensor)]
+    sizes = {name: [len(each[name]) for each in found] for name in tensors}
+    starts = {name: list(accumulate(sizes[name], initial=0)) for name in tensors}
+    own = [
+        {f"{name} from": torch.tensor(starts[name][number]) for name in tensors}
+        for number in range(len(found))
+    ]
+    return [
+        replace(batch, numbers={**batch.numbers, **told, **begins})
+        for batch, begins in zip(batches, own, strict=True)
+    ]
+
+
+def _joined(parts: Sequence[tuple[Tensor, int] | Tensor]) -> Tensor | float:
+    """One name of `ahead` over all batches: tensors end to end, sums as their mean."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts)
+    return sum(value for value, _ in parts) / max(sum(count for _, count in parts), 1)
 
 
 class Method(Protocol):
@@ -84,11 +112,12 @@ class Method(Protocol):
     def loss(self, policy: Policy, batch: Batch, config: Section) -> LossSum:
         """The loss of one batch, summed and counted."""
 
-    def ahead(self, policy: Policy, batch: Batch, config: Section) -> Sums:
+    def ahead(self, policy: Policy, batch: Batch, config: Section) -> Ahead:
         """What the loss of every batch of a step needs to know of all of them, without gradient.
 
         May be left out. It is asked of each batch of a step before any is trained on; the means
-        come to `loss` and `measure` as `batch.numbers`, () each.
+        come to `loss` and `measure` as `batch.numbers`, () each, and so do tensors, joined over
+        the step; `informed` says how.
         """
 
     def measure(self, policy: Policy, batch: Batch, config: Section) -> dict[str, Tensor]:
@@ -106,3 +135,19 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The method file `name`; a RecipeError lists the choices when there is none."""
     return folder.load(methods, name, "method.name")
+
+
+def head_of(config: Section) -> Head | None:
+    """What the model of a method ends in; None for the language-model head."""
+    method = load(config.name)
+    return method.head(config) if hasattr(method, "head") else None
+
+
+def settled(config: Section, files: Sequence[Source]) -> Section:
+    """The keys of a method, with those filled in that the training rows decide.
+
+    Raises:
+        DataError: The rows decide nothing, or cannot be read.
+    """
+    method = load(config.name)
+    return method.settle(config, files) if hasattr(method, "settle") else config

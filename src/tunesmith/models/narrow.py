@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.models.heads import ScoreHead
+
 
 def narrow_frozen(model: nn.Module, dtype: torch.dtype) -> None:
     """Round every floating-point parameter that is not trained to `dtype`, in place."""
@@ -58,6 +60,8 @@ def one_type(model: nn.Module) -> Iterator[torch.dtype]:
 
 
 def _own(module: nn.Module) -> Iterator[nn.Parameter]:
+    if isinstance(module, ScoreHead):
+        return  # It multiplies in its own type, whatever it is given.
     if isinstance(getattr(module, "base_layer", None), nn.Module):
         yield from _own(module.base_layer)
         return
