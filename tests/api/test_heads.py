@@ -21,6 +21,7 @@ from tunesmith.api.scored import rewards
 from tunesmith.api.train import resume, train
 from tunesmith.errors import CommandError, DataError, Interrupted, RecipeError
 from tunesmith.recipe import from_dict
+from tunesmith.runs.timeline import Timeline
 
 WORDS = {"colour": ("red", "blue", "green"), "number": ("one", "two", "three")}
 TEXTS = ["one", "oh oh two", "blue, 日本 🙂", "x"]
@@ -131,6 +132,30 @@ def test_a_classifier_is_planned_and_previewed(classify):
     recipe = classify("plan")
     assert plan(recipe).tokens_trained == 0
     assert preview(recipe)[0].pieces == [("red", False)]
+
+
+def test_a_mixture_with_replay_and_a_share_held_out_is_told_by_source(classify, room):
+    rows = [{"said": "four" * (1 + i % 3), "what": "number"} for i in range(8)]
+    more = {"path": _write(room / "more.jsonl", rows), "name": "more"}
+    more["columns"] = {"text": "said", "label": "what"}
+    general = _write(room / "general.jsonl", [{"text": "pink", "label": "colour"}] * 3)
+    recipe = classify(
+        "mixture",
+        data__train=[{"path": str(room / "labelled.jsonl")}, more],
+        data__eval=0.25,
+        data__replay={"share": 0.25, "from": general},
+    )
+    run = train(recipe)
+    step = Timeline.read(run.folder.events).steps[0]["figures"]
+    assert {"loss/labelled", "loss/more", "loss/replay"} <= set(step)
+    told = run.report["heldout_overall"]
+    assert set(told) == {"f1_macro", "loss/labelled", "loss/more"}
+    assert [each["name"] for each in run.report["sources"]] == ["labelled", "more", "replay"]
+
+
+def test_a_classifier_replays_no_answers_of_the_base(classify):
+    with pytest.raises(RecipeError, match="reads no prompts and completions"):
+        plan(classify("replay", data__replay={"share": 0.25, "from": "base"}))
 
 
 def test_a_stopped_classifier_resumes_to_the_same_bits(classify):

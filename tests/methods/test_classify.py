@@ -59,6 +59,13 @@ def test_the_labels_of_the_rows_are_sorted(tmp_path, labels, expected):
     assert classify.settle(Config(), _file(tmp_path, *labels)).labels == expected
 
 
+def test_the_labels_are_found_under_the_name_that_the_file_gives_them(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"said": "a", "intent": label}) + "\n" for label in "yx"))
+    source = Source(path=str(path), columns={"text": "said", "label": "intent"})
+    assert classify.settle(Config(), [source]).labels == ["x", "y"]
+
+
 def test_labels_that_are_given_stay(tmp_path):
     config = Config(labels=["z", "a"])
     assert classify.settle(config, _file(tmp_path, "q")) == config
