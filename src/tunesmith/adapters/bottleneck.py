@@ -187,7 +187,7 @@ def write(attached: Attached, folder: Path, base_id: str) -> None:
 
 
 def saved(attached: Attached) -> Saved:
-    """The networks and a head of scores, named as in the model, and the keys they were made with."""
+    """The networks and a head of scores, named as in the model, and the keys of the networks."""
     keys = attached.writer.config.model_dump(mode="json", exclude={"name", "from_"})
     config = {OWN_FORMAT: "bottleneck", "base_model_name_or_path": attached.writer.base_id}
     if attached.head:
