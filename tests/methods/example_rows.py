@@ -12,6 +12,12 @@ ROWS = {
         {"prompt": "größer", "completion": " 大きい 🙂"},
         {"prompt": "x", "completion": "y"},
     ],
+    "text": [
+        {"text": "one two three"},
+        {"text": "a longer text, of some words: yes"},
+        {"text": "größer 大きい 🙂"},
+        {"text": "xy"},
+    ],
     "preference": [
         {"prompt": "one", "chosen": "two three four", "rejected": "two", "margin": 1},
         {"prompt": "a longer prompt, of some words", "chosen": "y", "rejected": "no", "margin": 2},

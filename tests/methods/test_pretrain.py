@@ -42,9 +42,11 @@ def test_a_model_that_knows_nothing_loses_log_v_a_token_and_its_bits_a_byte():
 
 def test_held_out_texts_have_a_perplexity_and_bits_per_byte():
     sums, counts = np.array([3.0, 5.0]), np.array([2, 2])
-    found = pretrain.overall(sums, counts, {"bytes": np.array([1.0, 3.0])})
+    found = pretrain.overall({"loss": sums}, counts, {"bytes": np.array([1.0, 3.0])})
     assert found == pytest.approx({"perplexity": math.exp(2.0), "bits_per_byte": 2 / math.log(2)})
-    diverged = pretrain.overall(np.array([np.inf]), np.array([1]), {"bytes": np.array([1.0])})
+    diverged = pretrain.overall(
+        {"loss": np.array([np.inf])}, np.array([1]), {"bytes": np.array([1.0])}
+    )
     assert diverged["perplexity"] > 1e300
 
 

@@ -175,5 +175,23 @@ def test_how_to_use_an_adapter_and_a_whole_model(tmp_path: Path) -> None:
     assert f'AutoModelForCausalLM.from_pretrained("{tmp_path}/run/model")' in uses(material)[2].code
 
 
+@pytest.mark.parametrize(
+    ("gives", "verb", "line"),
+    [
+        ("scores", "classify", "config = AutoConfig.from_pretrained("),
+        ("states", "export", "model = SentenceTransformer("),
+    ],
+)
+def test_how_to_use_a_model_that_does_not_write(
+    tmp_path: Path, gives: str, verb: str, line: str
+) -> None:
+    material = Material.read(fake_run(tmp_path / "run"))
+    material.report["method"] = {"name": "m", "gives": gives}
+    found = uses(material)
+    assert found[0].code.startswith(f"tunesmith {verb} ")
+    assert line in found[-1].code
+    assert all("chat" not in use.code for use in found)
+
+
 def test_a_run_without_an_artefact_cannot_be_used(tmp_path: Path) -> None:
     assert uses(Material.read(fake_run(tmp_path / "run", "failed"))) == []

@@ -26,7 +26,7 @@ It may hold besides, where it has need of them:
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -37,6 +37,7 @@ from transformers import PreTrainedModel
 from tunesmith import adapters
 from tunesmith.config import folder
 from tunesmith.config.section import Section
+from tunesmith.models.heads import SCORE, SCORES, Head
 from tunesmith.models.quantize import num_parameters
 
 OWN_FORMAT = "tunesmith"
@@ -58,6 +59,7 @@ class Attached:
         continued: Whether training goes on from an adapter that was trained before.
         rates: Factors on the learning rate of single parameters, by their names in `trained`; 1 for
             those that are not named.
+        head: What the model ends in; None for the language-model head.
     """
 
     model: PreTrainedModel
@@ -68,6 +70,7 @@ class Attached:
     untargeted: dict[str, int]
     continued: bool = False
     rates: dict[str, float] = field(default_factory=dict)
+    head: Head | None = None
 
     @property
     def num_trained(self) -> int:
@@ -184,3 +187,24 @@ def kinds(model: nn.Module, chosen: Callable[[str, nn.Module], bool]) -> Iterato
         owns = next(module.parameters(recurse=False), None) is not None
         if name and owns and chosen(name, module):
             yield name.rpartition(".")[2]
+
+
+def under(attached: Attached, head: Head) -> Attached:
+    """The same with another head than the language model's, whose scores are trained in any case.
+
+    Args:
+        attached: What an adapter made of a model that ends in `head`.
+        head: From the method.
+    """
+    if head.gives != SCORES:
+        return replace(attached, head=head)
+    score = getattr(attached.model, SCORE).requires_grad_(True)
+    inside = [f"{SCORE}.{name}" for name, _ in score.named_modules() if name]
+    names = {name.rpartition(".")[2] for name in [SCORE, *inside]}
+    own = {n: p for n, p in attached.model.named_parameters() if n.startswith(f"{SCORE}.")}
+    if hasattr(score, "original_module"):
+        score.original_module.requires_grad_(False)
+    trained = attached.trained | {n: p for n, p in own.items() if p.requires_grad}
+    others = {kind: count for kind, count in attached.untargeted.items() if kind not in names}
+    targeted = attached.targeted | {SCORE: 1}
+    return replace(attached, trained=trained, targeted=targeted, untargeted=others, head=head)

@@ -31,6 +31,7 @@ from tunesmith.adapters.base import OWN_FORMAT, Attached, Saved, kinds
 from tunesmith.adapters.parts import earlier, files
 from tunesmith.config.section import Section
 from tunesmith.errors import RecipeError
+from tunesmith.models.heads import task_of
 
 LEARNING_RATE = 1e-3
 """Houlsby et al. chose among 3e-5 to 3e-3 for each task (arXiv:1902.00751, section 3.1)."""
@@ -38,6 +39,8 @@ TRAINS_BASE = False
 FOLDER = "adapter"
 
 CONFIG_FILE = "adapter_config.json"
+NO_KEYS = frozenset({OWN_FORMAT, "base_model_name_or_path", "task_type"})
+"""What stands in that file beside the keys."""
 ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "tanh": torch.tanh}
 PARTS = {
     "attention": ("self_attn", "attention", "attn"),
@@ -184,26 +187,28 @@ def write(attached: Attached, folder: Path, base_id: str) -> None:
 
 
 def saved(attached: Attached) -> Saved:
-    """The networks, named as in the model, and the keys that they were made with."""
+    """The networks and a head of scores, named as in the model, and the keys of the networks."""
     keys = attached.writer.config.model_dump(mode="json", exclude={"name", "from_"})
     config = {OWN_FORMAT: "bottleneck", "base_model_name_or_path": attached.writer.base_id}
+    if attached.head:
+        config["task_type"] = task_of(attached.model)
     return Saved(dict(attached.trained), CONFIG_FILE, keys | config)
 
 
 def reopen(model: PreTrainedModel, folder: Path) -> Bottlenecked:
-    """Put the networks in `folder` into `model`, in eval mode.
+    """Put the networks in `folder`, and the head if there is one, into `model`, in eval mode.
 
     Args:
         model: The base that they were trained on.
         folder: As `write` left it.
     """
     written = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    keys = {k: v for k, v in written.items() if k not in {OWN_FORMAT, "base_model_name_or_path"}}
+    keys = {k: v for k, v in written.items() if k not in NO_KEYS}
     attached = attach(model, Config(**keys), seed=0)
     tensors = earlier.tensors_in(folder)
     with torch.no_grad():
-        for name, parameter in attached.trained.items():
-            parameter.copy_(tensors[name])
+        for name in attached.trained | tensors:
+            model.get_parameter(name).copy_(tensors[name])
     return attached.writer.eval().requires_grad_(False)
 
 

@@ -31,6 +31,7 @@ from tunesmith.adapters.parts import earlier, files, layers, start
 from tunesmith.adapters.parts.update import Share, Update, read, summed
 from tunesmith.config.section import Section
 from tunesmith.errors import RecipeError
+from tunesmith.models.heads import task_of
 
 LEARNING_RATE = 2e-4
 """The rate of the QLoRA paper for small models (arXiv:2305.14314, table 9)."""
@@ -187,7 +188,7 @@ def _peft_config(model: PreTrainedModel, config: Config, material: Material | No
     if config.alpha is None:
         alphas = {key: config.alpha_for(rank) for key, rank in ranks.items()} | alphas
     return LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=task_of(model),
         r=config.rank,
         lora_alpha=config.alpha_for(config.rank),
         lora_dropout=config.dropout,
@@ -222,6 +223,8 @@ def _require_matches(model: PreTrainedModel, targets: list[str], config: Config)
 def _require_own_head(model: PreTrainedModel, targets: list[str], config: Config) -> None:
     """Refuse to take out of a head what the embedding, the same matrix, still needs."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head is None:
+        return
     name = next(n.rpartition(".")[2] for n, m in model.named_modules() if m is head)
     if config.changes_base and name in targets and head.weight is embedding.weight:
         raise RecipeError(

@@ -24,6 +24,7 @@ from tunesmith.errors import CommandError
 from tunesmith.generate.generate import generate
 from tunesmith.generate.options import GREEDY, GenerateOptions, Sampling
 from tunesmith.generate.stream import stream
+from tunesmith.methods import base as methods
 from tunesmith.models import soft_wrapper
 from tunesmith.models.load import load
 from tunesmith.models.refuse import check_adapter
@@ -143,6 +144,13 @@ def _of_base(
 
 def _of_run(folder: RunFolder) -> Speaker:
     recipe = from_dict(read_yaml(folder.recipe), str(folder.recipe))
+    if methods.head_of(recipe.method):
+        raise CommandError(
+            str(folder.path),
+            got=f"a run of method {recipe.method.name}, whose model does not write",
+            expected="a run whose model writes",
+            hint=f"let it read a text: tunesmith classify {folder.path} TEXT",
+        )
     system = _system(folder)
     if folder.model.is_dir():
         dtype = DTYPES[recipe.train.precision]

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tunesmith.adapters import base as adapters
-from tunesmith.adapters.base import Attached, Material, virtual_tokens
+from tunesmith.adapters.base import Attached, Material, under, virtual_tokens
 from tunesmith.api import by_source
 from tunesmith.api.companion import beside, build_companion
+from tunesmith.api.combined import require_no_writing, require_quantizable, require_rows
 from tunesmith.api.replay import Replayed, replay_source
 from tunesmith.api.resolve import device, frozen_dtype, weights_dtype
 from tunesmith.config.home import home
-from tunesmith.data.contract import Check, check, require
+from tunesmith.data.contract import Check, check, check_read, require
 from tunesmith.data.example import Batch
 from tunesmith.data.loader import Loader
 from tunesmith.data.mixing import evened
@@ -53,6 +54,7 @@ from tunesmith.methods.base import Companion, LossSum
 from tunesmith.models import fast
 from tunesmith.models.added_tokens import add_tokens
 from tunesmith.models.base import Base
+from tunesmith.models.heads import pad_of, put
 from tunesmith.models.load import load
 from tunesmith.models.narrow import narrow_frozen
 from tunesmith.models.policy import Policy
@@ -155,7 +157,7 @@ def build_base(recipe: Recipe) -> Base:
         RecipeError: Quantised weights that the adapter would have to train or that the device
             cannot multiply by, or longer examples than the base can see.
     """
-    _require_quantizable(recipe)
+    require_quantizable(recipe)
     source = find(recipe.model.base, recipe.model.revision)
     base = load(source, weights_dtype(recipe), recipe.model.quantize)
     add_tokens(base, adapters.added_tokens(recipe.adapter))
@@ -171,25 +173,6 @@ def build_base(recipe: Recipe) -> Base:
     return base
 
 
-def _require_quantizable(recipe: Recipe) -> None:
-    kind, adapter = recipe.model.quantize, recipe.adapter
-    if kind != "none" and adapters.needs_plain_base(adapter):
-        does = "changes" if adapters.changes_base(adapter) else "computes with"
-        does = "trains" if adapters.load(adapter.name).TRAINS_BASE else does
-        raise RecipeError(
-            "model.quantize",
-            got=f"{kind} with adapter.name: {adapter.name}, which {does} the base's own weights",
-            expected="none",
-            hint="quantised weights stay as they are; train beside them with adapter.name: lora",
-        )
-    if kind == "int8" and device().type != "cpu":
-        raise RecipeError(
-            "model.quantize",
-            got=f"int8 on {device().type}",
-            expected="none or nf4: the products of int8 are written for processors",
-        )
-
-
 def build_rows(
     recipe: Recipe, base: Base, notice: Callable[[Event], None] = lambda event: None
 ) -> Rows:
@@ -199,12 +182,16 @@ def build_rows(
 
     Raises:
         DataError: A bad row, an over-long row, or a broken contract.
+        RecipeError: What needs a model that writes, for one that does not.
     """
     section = recipe.data
     renderer = Renderer(
         base.tokenizer, base.stop_ids, section.train_on, section.max_tokens, section.overlong
     )
     encoder = methods.load(recipe.method.name).encoder(renderer, recipe.method)
+    head = methods.head_of(recipe.method)
+    if head:
+        require_no_writing(recipe)
     replay = replay_source(recipe, base, renderer, encoder, notice)
 
     def examples(sources: Sequence[Source], heldout: bool) -> Prepared:
@@ -221,23 +208,30 @@ def build_rows(
     train = examples((*sources, replay) if replay else sources, False)
     held = sources if share else section.eval_sources
     heldout = examples(held, True) if held else None
-    checks = check(train, heldout, renderer)
+    if head:
+        checks = check_read(train, heldout, renderer, pad_of(base.tokenizer))
+    else:
+        checks = check(train, heldout, renderer)
     require(checks)
     replayed = replay and Replayed(section.replay.share, train.rows_per_file[-1], replay.path)
     return Rows(renderer, train, heldout, checks, replayed)
 
 
 def build_learner(recipe: Recipe, base: Base, rows: Rows | None = None) -> Learner:
-    """Attach the adapter and choose the compute paths.
+    """Put the method's head, attach the adapter and choose the compute paths.
 
     Args:
         recipe: Resolved.
         base: Its base.
         rows: What a start may look at; without them, one that does is refused.
     """
-    adapter = adapters.load(recipe.adapter.name)
-    material = build_material(base, rows)
-    attached = adapters.attach(recipe.adapter, base.model, recipe.train.seed, material)
+    adapter, head = adapters.load(recipe.adapter.name), methods.head_of(recipe.method)
+    model, seed = base.model, recipe.train.seed
+    if head:
+        model = put(base.model, head, base.tokenizer, seed)
+    attached = adapters.attach(recipe.adapter, model, seed, build_material(base, rows))
+    if head:
+        attached = under(attached, head)
     if adapter.FOLDER == "model":
         narrow_frozen(attached.model, _frozen_beside_trained(recipe, attached))
     if recipe.train.kernels == "fast":
@@ -245,7 +239,8 @@ def build_learner(recipe: Recipe, base: Base, rows: Rows | None = None) -> Learn
     if recipe.model.gradient_checkpointing:
         attached.model.activation_checkpointing_enable({"use_reentrant": False})
     precision = DTYPES[recipe.train.precision]
-    policy = Policy(attached.model, recipe.train.kernels, precision, recipe.train.noise)
+    noise = recipe.train.noise
+    policy = Policy(attached.model, recipe.train.kernels, precision, noise, base.model)
     companion = build_companion(recipe, attached)
     policy.companion = companion and companion.module
     return Learner(adapter, attached, policy, companion)
@@ -328,7 +323,7 @@ def build_loader(recipe: Recipe, rows: Rows) -> Loader:
     pad = pad_id(rows.renderer)
     if SAMPLER not in method.NEEDS:
         return Loader(rows.train, schedule, layout, pad)
-    _require_rows(recipe)
+    require_rows(recipe)
     num_steps = recipe.train.steps or schedule.num_steps * recipe.method.steps_per_rollout
     way = Way(method, recipe.method, recipe.train.seed, num_steps)
     return Rollouts(rows.train, schedule, _of_minibatches(layout, recipe), pad, way)
@@ -351,15 +346,6 @@ def _of_minibatches(layout: Layout, recipe: Recipe) -> Layout:
     a_rollout = recipe.train.batch_rows * recipe.train.accumulate
     a_step = -(-a_rollout // recipe.method.minibatches)
     return replace(layout, max_rows=min(layout.max_rows, a_step))
-
-
-def _require_rows(recipe: Recipe) -> None:
-    if recipe.train.batch_tokens is not None:
-        raise RecipeError(
-            "train.batch_tokens",
-            got=f"{recipe.train.batch_tokens} with method.name: {recipe.method.name}",
-            expected="train.batch_rows: how many prompts are answered, since none knows how long",
-        )
 
 
 def build_optimizer(recipe: Recipe, learner: Learner) -> Optimizer:

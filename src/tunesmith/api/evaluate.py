@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tunesmith.api.answer import Speaker, open_speaker
+from tunesmith.api.judge import judge, recipe_of
 from tunesmith.api.judges import base_judge, means_of
 from tunesmith.data.reading import read_file
 from tunesmith.data.template import Renderer
@@ -28,6 +29,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Generate an answer for each row of a data file and score it.
 
+    A run whose model does not write is measured as it measures its held-out rows; see `judge`.
+
     Args:
         name: A run folder, `starter`, a model folder, a GGUF file or a hub id.
         path: Data file of any row shape; its last answers are the references.
@@ -36,8 +39,11 @@ def evaluate(
         limit: Only the first so many rows.
 
     Returns:
-        `task`, `n`, `score`, `interval` (95 %), `outputs`, `scores`, `failures`.
+        `task`, `n`, `score`, `interval` (95 %), `outputs`, `scores`, `failures`; or what `judge`
+        gives.
     """
+    if recipe := recipe_of(name):
+        return judge(name, recipe, path)
     spec = TaskSpec(path=path, grader=grader, max_new_tokens=max_new_tokens, limit=limit)
     speaker = open_speaker(name)
     renderer = Renderer(speaker.tokenizer, speaker.stop_ids)

@@ -60,6 +60,7 @@ def export_run(folder: RunFolder, wish: Wish) -> Path:
     """
     source = _artefact(folder)
     stored = forms.check(wish.to, wish.stored, source.is_adapter, source.stands_alone)
+    forms.require_writes(wish.to, source)
     target = Path(wish.path) if wish.path else folder.path / f"export-{wish.to}"
     require_free(target)
     if wish.scale == 1.0:

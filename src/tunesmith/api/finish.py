@@ -147,8 +147,10 @@ def _prompts(session: Session) -> list[list[int]]:
     opening = []
     for index in range(min(PROMPTS, len(rows))):
         example = rows[index]
-        length = max(int(example.trained.argmax()), 1)
-        opening.append(example.input_ids[:length].tolist())
+        example = example.sequences()[0]
+        # A row of which no token is trained is read as a whole.
+        length = int(example.trained.argmax()) if example.trained.any() else len(example)
+        opening.append(example.input_ids[: max(length, 1)].tolist())
     return opening
 
 

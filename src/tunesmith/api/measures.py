@@ -65,7 +65,7 @@ class Answers:
             self.batch_rows,
             keep_stop,
         )
-        return generate(self.learner.attached.model, prompts, options)
+        return generate(self.learner.policy.language, prompts, options)
 
     def texts(self, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
         """Answers as text, without special tokens."""
@@ -164,11 +164,10 @@ def build_heldout(recipe: Recipe, rows: Rows, learner: Learner) -> HeldoutRows |
     if rows.heldout is None:
         return None
     method = methods.load(recipe.method.name)
-    measure = getattr(method, "measure", None)
-    if measure is None:
+    if not hasattr(method, "measure"):
         result = partial(heldout_loss, learner.policy.token_nll)
     else:
-        of_batch = partial(measure, learner.policy, config=recipe.method)
+        of_batch = partial(method.measure, learner.policy, config=recipe.method)
         ahead = build_ahead(recipe, learner)
 
         def result(batches: Sequence[Batch]) -> HeldoutResult:

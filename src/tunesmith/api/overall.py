@@ -13,7 +13,8 @@ def overall(method: ModuleType, heldout: Prepared, result: HeldoutResult) -> dic
     """By name; see `methods.base.Method.overall`."""
     found = of_heldout(heldout, result)
     if give := getattr(method, "overall", None):
-        found |= give(result.per_row_sum, result.per_row_count, _numbers(heldout))
+        values = {"loss": result.per_row_sum, **result.figures, **result.aside}
+        found |= give(values, result.per_row_count, _numbers(heldout))
     return found
 
 

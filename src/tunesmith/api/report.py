@@ -14,6 +14,7 @@ from tunesmith.engine.best import within
 from tunesmith.evaluate.statistics import paired_bootstrap
 from tunesmith.export.artefact import Artefact
 from tunesmith.export.certificate import Certificate
+from tunesmith.models.heads import LOGITS
 from tunesmith.models.quantize import num_parameters
 from tunesmith.runs.events import now
 from tunesmith.runs.report.guard import guard
@@ -87,6 +88,10 @@ def assemble(
         },
         "data": _data(session),
         "sources": sources(session, chosen.measured),
+        "method": {
+            "name": session.recipe.method.name,
+            "gives": attached.head.gives if attached.head else LOGITS,
+        },
         "contract": [
             {"check": c.name, "ok": c.ok, "figure": c.figure, "says": c.says}
             for c in session.rows.checks
@@ -95,6 +100,7 @@ def assemble(
         "tasks": tasks,
         "eval_loss": _heldout(before, after),
         "heldout_figures": _figures(before, after),
+        "heldout_overall": _overall(before, after),
         "forgetting": _forgetting(session, chosen.measured, before, after),
         "skipped": [
             {"step": each["step"], "measures": each["skipped"]}
@@ -229,6 +235,12 @@ def _figures(before: Details, after: Details) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _overall(before: Details, after: Details) -> dict[str, dict[str, float]]:
+    """What the method makes of all held-out rows together, such as a macro F1."""
+    old, new = (each.get("heldout", {}).get("overall", {}) for each in (before, after))
+    return {name: {"before": old[name], "after": new[name]} for name in new if name in old}
 
 
 def _forgetting(

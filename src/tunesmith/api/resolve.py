@@ -16,6 +16,7 @@ from tunesmith.engine.section import TrainSection
 from tunesmith.engine.usual_rate import UsualRate, usual_rate
 from tunesmith.errors import RecipeError
 from tunesmith.evaluate.section import EvaluateSection
+from tunesmith.methods import base as methods
 from tunesmith.models.shape import shape_of
 from tunesmith.recipe import Recipe
 
@@ -39,8 +40,12 @@ def resolve(recipe: Recipe) -> Recipe:
     """The recipe with every open choice made and every path absolute.
 
     A resolved recipe resolves to itself, and repeats the run from any folder on this machine.
+
+    Raises:
+        RecipeError: The method looks at the rows for its keys, and a data file is not there.
+        DataError: It found nothing in them.
     """
-    whole = _with(
+    found = _with(
         recipe,
         model=_with(recipe.model, base=_local(recipe.model.base)),
         data=_data(recipe.data),
@@ -49,6 +54,9 @@ def resolve(recipe: Recipe) -> Recipe:
         evaluate=_evaluate(recipe.evaluate),
         output=_with(recipe.output, dir=_absolute(recipe.output.dir or "runs/run")),
     )
+    if hasattr(methods.load(found.method.name), "settle"):
+        require_paths(found)
+    whole = _with(found, method=methods.settled(found.method, found.data.train_sources))
     if whole.train.learning_rate is not None:
         return whole
     require_paths(whole)  # Before a base is fetched for nothing.

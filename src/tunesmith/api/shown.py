@@ -5,14 +5,15 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
-from tunesmith.data import shapes
 from tunesmith.data.chat_text import program
 from tunesmith.data.encoded import Encoded
 from tunesmith.data.reading import read_source
-from tunesmith.data.row import Row, RowProblem, answered
+from tunesmith.data.row import Row, RowProblem
+from tunesmith.data.store import Encoder
 from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError
 from tunesmith.export.trained import Shown
+from tunesmith.methods import base as methods
 from tunesmith.recipe import Recipe
 from tunesmith.runs.folder import RunFolder
 
@@ -59,22 +60,32 @@ def general(tokenizer: PreTrainedTokenizerBase) -> Shown:
 def _heldout(recipe: Recipe, renderer: Renderer) -> list[Encoded]:
     """The first held-out rows; none where there are none, or their file is no longer there."""
     found: list[Encoded] = []
+    encoder = methods.load(recipe.method.name).encoder(renderer, recipe.method)
     for source in recipe.data.eval_sources or ():
         try:
-            rows = read_source(source, _pass, shapes.names())
+            rows = read_source(source, _pass, encoder.shapes)
             for row in islice(rows, NUM_ROWS - len(found)):
-                found += _encoded(row, renderer)
+                found += _encoded(row, encoder)
         except DataError:
             continue  # they were read when the run began; the comparison can do without
-    return found
+    # What an encoder has kept of texts that it lays end to end.
+    found += [_first(each) for each in getattr(encoder, "rest", list)()[:1]]
+    return [each for each in found if len(each.input_ids) <= renderer.max_tokens]
 
 
-def _encoded(row: Row, renderer: Renderer) -> list[Encoded]:
+def _encoded(row: Row, encoder: Encoder) -> list[Encoded]:
+    """The first sequence of a row; none where it cannot be read, or is kept for a later one."""
     try:
-        encoded = renderer.encode(answered(row.content))
+        return [_first(each) for each in encoder.examples(row.content)[:1]]
     except RowProblem:
         return []
-    return [encoded] if len(encoded.input_ids) <= renderer.max_tokens else []
+
+
+def _first(encoded: Encoded) -> Encoded:
+    """The first sequence of an example."""
+    stop = encoded.parts[0] if encoded.parts else len(encoded.input_ids)
+    ids, trained = encoded.input_ids[:stop], encoded.trained[:stop]
+    return Encoded(ids, trained, encoded.prompt_tokens, encoded.truncated)
 
 
 def _pass(source: str, number: int, problem: RowProblem) -> None:
@@ -86,7 +97,12 @@ def _prompts(
 ) -> list[list[int]]:
     """Prompts of the task, else of the held-out rows, else general ones."""
     samples = json.loads(folder.samples.read_text()) if folder.samples.is_file() else []
-    openings = [row.input_ids[: row.prompt_tokens].tolist() for row in encoded if row.prompt_tokens]
+    # A row of which no token is trained is read as a whole.
+    openings = [
+        row.input_ids[: row.prompt_tokens if row.trained.any() else None].tolist()
+        for row in encoded
+        if row.prompt_tokens or not row.trained.any()
+    ]
     asked = [row["prompt"] for row in samples]
     if openings and not asked:
         return openings[:NUM_PROMPTS]

@@ -66,6 +66,9 @@ def _score(
     if as_json:
         print_json(found)
         return
+    if "figures" in found:
+        print_rich(_judged(found))
+        return
     low, high = found["interval"]
     called = grader if isinstance(grader, str) else grader.get("name") or grader["type"]
     print_rich(
@@ -74,6 +77,16 @@ def _score(
     )
     if found["failures"]:
         print_rich(f"{len(found['failures'])} not graded, first {found['failures'][0]}")
+
+
+def _judged(found: dict[str, Any]) -> str:
+    """What a model that does not write makes of the rows."""
+    lines = [f"{found['task']}: loss {found['loss']:.3f} on {found['n']} rows"]
+    for name, figure in found["figures"].items():
+        low, high = figure["interval"]
+        lines.append(f"{name} {figure['mean']:.3f} (95 % interval {low:.3f} to {high:.3f})")
+    lines += [f"{name} {value:.3f}" for name, value in found["overall"].items()]
+    return "\n".join(lines)
 
 
 def _figures(scores: dict[str, Any]) -> str:

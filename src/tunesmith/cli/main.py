@@ -9,6 +9,7 @@ from tunesmith import __version__
 from tunesmith.cli import (
     adapters,
     chat,
+    classify,
     evaluate,
     export,
     find_lr,
@@ -38,6 +39,7 @@ VERBS = (
     prove,
     report,
     chat,
+    classify,
     evaluate,
     export,
     merge,

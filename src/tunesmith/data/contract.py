@@ -17,7 +17,8 @@ from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError
 
 STOP, BOS, PREFIX, TRAINED = "stop token", "one BOS", "prompt parity", "trained rows"
-FATAL = frozenset({STOP, BOS, PREFIX, TRAINED})
+READ = "token that is read"
+FATAL = frozenset({STOP, BOS, PREFIX, TRAINED, READ})
 """Checks that end the run when they fail; the others warn."""
 
 PARITY_ROWS = 200
@@ -71,6 +72,32 @@ def check(train: Prepared, evaluation: Prepared | None, renderer: Renderer) -> l
     ]
 
 
+def check_read(
+    train: Prepared, evaluation: Prepared | None, renderer: Renderer, pad_id: int
+) -> list[Check]:
+    """Checks the examples of a run that reads sequences as a whole, and trains no token of them.
+
+    No answer must end, begin as inference does, or carry a loss; instead, each sequence must end
+    with the token whose state the head reads, for us and for transformers alike.
+
+    Args:
+        train: What is trained on.
+        evaluation: Held-out rows, or None.
+        renderer: That encoded both.
+        pad_id: What transformers takes for padding.
+    """
+    return [
+        _read_token(train, pad_id),
+        _one_bos(train, renderer),
+        _begins(train, renderer),
+        _day(renderer),
+        _lengths(train, renderer),
+        _skipped(train),
+        _apart(train, evaluation),
+        _duplicates(train),
+    ]
+
+
 def require(checks: Sequence[Check]) -> None:
     """Raises when a fatal check failed.
 
@@ -106,6 +133,16 @@ def _stop_token(train: Prepared, renderer: Renderer) -> Check:
     says = f"{share:.1%} of {whole} {what} end with a trained stop token"
     says += f"; {cut} cut ones cannot" if cut else ""
     return Check(STOP, not wrong, share, says + _listed(train, wrong))
+
+
+def _read_token(train: Prepared, pad_id: int) -> Check:
+    """The last token of each sequence is none that transformers would take for padding."""
+    wrong: list[int] = []
+    for columns in train.columns():
+        last = columns.input_ids[columns.offsets[1:] - 1]
+        wrong += columns.example[last == pad_id].tolist()
+    says = f"{len(wrong)} sequences end with padding, before which transformers would read"
+    return Check(READ, not wrong, len(wrong), says + _listed(train, wrong))
 
 
 def _carried(marks: np.ndarray, offsets: np.ndarray) -> np.ndarray:

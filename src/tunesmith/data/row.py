@@ -107,7 +107,37 @@ class Judged:
     good: bool
 
 
-Content = Conversation | Text | Preference | Judged
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Something to be read as a whole, with what it is.
+
+    Attributes:
+        content: The text or the turns.
+        labels: Names of its classes, one or several; numbers are written out.
+        value: The label as a number, where it is one.
+    """
+
+    content: Conversation | Text
+    labels: tuple[str, ...]
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """A text, and others that belong to it or do not.
+
+    Attributes:
+        anchor: What is looked for with: a question, a sentence.
+        positive: What should be found.
+        negatives: What looks alike and should not.
+    """
+
+    anchor: str
+    positive: str
+    negatives: tuple[str, ...] = ()
+
+
+Content = Conversation | Text | Preference | Judged | Labelled | Related
 """What a row can say."""
 
 

@@ -181,9 +181,10 @@ class Evaluator:
             "sums": _plain(result.per_row_sum),
             "counts": _plain(result.per_row_count),
             "figures": {name: _plain(values) for name, values in result.figures.items()},
+            "overall": result.overall,
         }
         means = {name: float(values.mean()) for name, values in result.figures.items()}
-        return result.loss, {**means, **result.overall}
+        return result.loss, means | result.overall
 
     def _tasks(self, details: dict[str, Any]) -> tuple[TaskScore, ...]:
         scores = []

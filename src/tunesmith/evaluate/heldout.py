@@ -23,6 +23,7 @@ class HeldoutResult:
         per_row_count: (n,) trained tokens of each row.
         figures: (n,) float64 of each row, by name: what a method measures besides the loss.
         overall: Figures of all rows together that are no mean over them, by name.
+        aside: (n,) of each row, by name: what a method measures for its `overall` alone.
     """
 
     loss: float
@@ -30,6 +31,7 @@ class HeldoutResult:
     per_row_count: NDArray[np.int64]
     figures: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     overall: dict[str, float] = field(default_factory=dict)
+    aside: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -39,16 +41,19 @@ def measured(
     """What a method measures of `batches`, each example counting alike.
 
     Args:
-        measure: Gives (U,) of each example of a batch by name, `loss` among them.
+        measure: Gives (U,) of each example of a batch by name, `loss` among them. Names that begin
+            with an underscore are laid aside.
         batches: As for `heldout_loss`.
     """
     found: dict[str, list[NDArray[np.float64]]] = {}
     for batch in batches:
         for name, values in measure(batch).items():
             found.setdefault(name, []).append(values.double().cpu().numpy())
-    joined = {name: np.concatenate(parts) for name, parts in found.items()}
-    loss = joined.pop("loss")
-    return HeldoutResult(float(loss.mean()), loss, np.ones(len(loss), dtype=np.int64), joined)
+    figures = {name: np.concatenate(parts) for name, parts in found.items()}
+    loss = figures.pop("loss")
+    aside = {name: figures.pop(name) for name in list(figures) if name.startswith("_")}
+    counts = np.ones(len(loss), dtype=np.int64)
+    return HeldoutResult(float(loss.mean()), loss, counts, figures, aside=aside)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor
 from tunesmith.adapters.base import Adapter, Attached, Saved
 from tunesmith.errors import RunError
 from tunesmith.models.base import Base
+from tunesmith.models.heads import write_beside
 from tunesmith.runs.durable import disk_errors, sync_file, sync_folder
 from tunesmith.runs.patience import patiently
 
@@ -56,6 +57,8 @@ def _write(adapter: Adapter, attached: Attached, base: Base, folder: Path) -> No
             temp.mkdir(parents=True)
             adapter.write(attached, temp, base_name(base))
             base.tokenizer.save_pretrained(temp)
+            if attached.head:
+                write_beside(attached.head, attached.model, temp)
             for path in sorted(temp.rglob("*")):
                 sync_folder(path) if path.is_dir() else sync_file(path)
             sync_folder(temp)

@@ -1,7 +1,8 @@
 """What two models are both asked, and what each replies.
 
 The trained model answers some prompts greedily; every model is then shown prompts with those same
-answers, so that all are compared over the same tokens, whatever each would have said itself.
+answers, so that all are compared over the same tokens, whatever each would have said itself. Models
+with another head than the language model's are compared by what that gives of each sequence.
 
 Legend: N compared positions of all sequences, V vocabulary, R rows.
 """
@@ -12,6 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+
+from tunesmith.models.heads import LAST, LOGITS, SCORES, STATES, gives
+from tunesmith.models.pooling import POOLED
 
 MAX_POSITIONS = 64
 """Positions compared of one sequence, the last ones: 4 prompts over a vocabulary of 256,000 then
@@ -27,12 +31,14 @@ class Asked:
         answer_tokens: How many tokens at the end of each are that answer.
         rows: Held-out rows: token ids, and which of them are targets of the loss (never the first).
         texts: Texts that the export's own tokenizer is to turn into ids.
+        gives: `logits` of tokens; `scores` of a sequence, or its `states`, last or mean.
     """
 
     sequences: list[list[int]]
     answer_tokens: int
     rows: list[tuple[list[int], list[bool]]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    gives: str = LOGITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,8 @@ class Reply:
     """What a model replied.
 
     Attributes:
-        logits: (N, V) float32, at the last positions of each sequence that predict a token.
+        logits: (N, V) float32, at the last positions of each sequence that predict a token; or
+            the scores (sequences, C) or states (sequences, D) of whole sequences.
         answering: (N,) bool, where that token belongs to the trained model's answer.
         losses: (R,) float64, the summed loss of each row in nats.
         token_ids: Ids of each text.
@@ -50,6 +57,26 @@ class Reply:
     answering: Tensor
     losses: Tensor
     token_ids: list[list[int]]
+
+
+def questions(
+    model: nn.Module,
+    prompts: list[list[int]],
+    num_tokens: int,
+    pooling: str = LAST,
+) -> Asked:
+    """What to ask `model` and whoever should answer as it does, held-out rows and texts left out.
+
+    Args:
+        model: Any model of transformers or PEFT.
+        prompts: Token ids, none empty.
+        num_tokens: How many tokens a language model chooses behind each.
+        pooling: How the states of a sequence become one.
+    """
+    what = gives(model)
+    if what == LOGITS:
+        return Asked(continued(model, prompts, num_tokens), num_tokens)
+    return Asked(prompts, 0, gives=pooling if what == STATES else what)
 
 
 @torch.inference_mode()
@@ -82,12 +109,15 @@ def reply(
     """Put all questions to a model.
 
     Args:
-        logits_of: Logits (T, V) of a sequence of T token ids.
+        logits_of: Logits (T, V) of a sequence of T token ids; or (1, C) of the whole.
         tokenize: Ids of a text, special tokens in it recognised, none added.
         asked: The questions.
     """
     logits, answering = [], []
-    for ids in asked.sequences:
+    if asked.gives != LOGITS:
+        logits = [logits_of(ids).float().cpu() for ids in asked.sequences]
+        answering = [True] * len(logits)
+    for ids in asked.sequences if asked.gives == LOGITS else ():
         # The last token predicts nothing that is compared.
         places = range(max(len(ids) - 1 - MAX_POSITIONS, 0), len(ids) - 1)
         logits.append(logits_of(ids)[places.start : places.stop].float().cpu())
@@ -107,8 +137,13 @@ def of_model(model: nn.Module, tokenize: Callable[[str], list[int]], asked: Aske
 
     @torch.inference_mode()
     def logits_of(ids: list[int]) -> Tensor:
-        logits_TV = model(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0]
-        return logits_TV[-len(ids) :]  # PEFT gives those of virtual tokens as well.
+        out = model(input_ids=torch.tensor([ids], device=device), use_cache=False)
+        if asked.gives in POOLED:
+            states_TD = out.last_hidden_state[0].float()
+            return states_TD[-1:] if asked.gives == LAST else states_TD.mean(0, keepdim=True)
+        if asked.gives == SCORES:
+            return out.logits
+        return out.logits[0, -len(ids) :]  # PEFT gives those of virtual tokens as well.
 
     return reply(logits_of, tokenize, asked)
 

@@ -14,6 +14,7 @@ import yaml
 
 from tunesmith.adapters.base import own_format
 from tunesmith.export.certificate import Certificate
+from tunesmith.runs.report.usage import gives_of, loading
 from tunesmith.runs.report.wording import count, figure, nats, num_bytes, percent, points
 
 Record = dict[str, Any]
@@ -251,6 +252,10 @@ def _use(folder: Path, subject: Subject) -> str:
     if subject.to == "gguf":
         file = next(iter(sorted(folder.glob("*.gguf")))).name
         return _fenced("sh", f"llama-cli -m {file} -cnv")
+    gives = gives_of(subject.report)
+    if gives != "logits":
+        _, code = loading(gives, whole=subject.to != "adapter")
+        return _fenced("python", code.format(path='"."').rstrip())
     if subject.to == "adapter" and own_format(folder):
         return _fenced("sh", f"tunesmith chat {subject.report['name']}  # the run folder")
     loader = "AutoPeftModelForCausalLM" if subject.to == "adapter" else "AutoModelForCausalLM"

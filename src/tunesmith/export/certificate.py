@@ -16,12 +16,13 @@ import torch
 from transformers import PreTrainedModel
 
 from tunesmith.export import stranger
-from tunesmith.export.asked import Asked, Reply, continued, of_model
+from tunesmith.export.asked import Asked, Reply, of_model, questions
 from tunesmith.export.differ import Difference, differ
 from tunesmith.export.ollama import Parity
 from tunesmith.export.reload import TRANSFORMERS, Holding, tokenizer_of
 from tunesmith.export.tolerance import Tolerance, as_trained
 from tunesmith.models import fast
+from tunesmith.models.heads import pooling_of
 from tunesmith.models.narrow import one_type
 from tunesmith.models.quantize import NONE, kind_of
 from tunesmith.models.resting import resting
@@ -109,7 +110,7 @@ def certify(model: PreTrainedModel, folder: Path, prompts: list[list[int]]) -> C
     """
     with _plain(model) as dtype:
         held = Holding(dtype, kind_of(model))
-        asked = Asked(continued(model, prompts, NUM_TOKENS), NUM_TOKENS)
+        asked = questions(model, prompts, NUM_TOKENS, pooling_of(folder))
         expected = of_model(model, tokenizer_of(folder), asked)
     told = stranger.ask(folder, asked, held, model.device)
     made = compare(asked, expected, told, as_trained(held.dtype))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tunesmith.adapters.base import own_format
 from tunesmith.errors import CommandError
@@ -14,11 +14,12 @@ from tunesmith.export import gguf_writer, ollama
 from tunesmith.export.gguf_names import family_of
 from tunesmith.export.gguf_vocabulary import vocabulary
 from tunesmith.export.ollama import Parity
-from tunesmith.export.reload import Holding
+from tunesmith.export.reload import Holding, loader_of
 from tunesmith.export.ship import Form
 from tunesmith.export.tolerance import STORED, as_trained
 from tunesmith.export.trained import Trained
 from tunesmith.models.fingerprint import OTHER_FILES
+from tunesmith.models.heads import copy_beside
 from tunesmith.models.load import stop_ids
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -97,6 +98,20 @@ def check(to: str, stored: str | None, is_adapter: bool, stands_alone: bool = Fa
     return stored or DEFAULT_TYPE[to]
 
 
+def require_writes(to: str, artefact: Artefact) -> None:
+    """Refuse a form for programs that write text, where the model gives scores or states.
+
+    Raises:
+        CommandError: GGUF or Ollama of such a model.
+    """
+    if to in ("gguf", "ollama") and loader_of(artefact.folder) is not AutoModelForCausalLM:
+        raise CommandError(
+            "--to",
+            got=f"{to}, for a model that ends in no language-model head",
+            expected="adapter or merged, which transformers reads",
+        )
+
+
 def form(to: str, stored: str, artefact: Artefact, quantized: Holding | None) -> Form:
     """The form by its name; `stored` as `check` gave it."""
     if to == "adapter":
@@ -118,6 +133,7 @@ def _merged(stored: str, artefact: Artefact) -> Form:
     def write(trained: Trained, folder: Path) -> None:
         trained.merged().to(DTYPES[stored]).save_pretrained(folder)
         copy_tokenizer(artefact.folder, folder)
+        copy_beside(artefact.folder, folder)
 
     return Form(write, STORED[stored])
 

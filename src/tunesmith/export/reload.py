@@ -7,6 +7,7 @@ where `llama-cpp-python` is installed, and by transformers otherwise.
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +17,26 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.utils import logging
 
 from tunesmith.adapters.parts.reopening import reopen
 from tunesmith.export import gguf_reader
 from tunesmith.export.asked import Asked, Reply, of_model
+from tunesmith.models.heads import widen
 from tunesmith.models.quantize import NONE, quantize
 
 TRANSFORMERS = "transformers"
 """What reads everything but GGUF."""
+BY_TASK = {"SEQ_CLS": AutoModelForSequenceClassification, "FEATURE_EXTRACTION": AutoModel}
+"""PEFT's names of what an adapter's base is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +51,29 @@ def load_artefact(folder: Path, held: Holding) -> nn.Module:
     """The model of an adapter folder (with the base it names) or of a whole model's folder."""
     adapter = folder / "adapter_config.json"
     base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else None
-    model = AutoModelForCausalLM.from_pretrained(base or folder, dtype=held.dtype)
+    model = widen(loader_of(folder).from_pretrained(base or folder, **_told(folder, held)))
     quantize(model.requires_grad_(False), held.quantize)
     return reopen(model, folder) if base else model.eval()
+
+
+def loader_of(folder: Path) -> type[_BaseAutoModelClass]:
+    """The class of transformers for what an artefact ends in, by its own configuration."""
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        task = json.loads(adapter.read_text()).get("task_type")
+        return BY_TASK.get(task, AutoModelForCausalLM)
+    named = json.loads((folder / "config.json").read_text()).get("architectures") or [""]
+    if named[0].endswith("ForSequenceClassification"):
+        return AutoModelForSequenceClassification
+    # That of a decoder alone is `LlamaModel`; some language models are called `GPT2LMHeadModel`.
+    return AutoModel if re.fullmatch(r"\w+(?<!LMHead)Model", named[0]) else AutoModelForCausalLM
+
+
+def _told(folder: Path, held: Holding) -> dict[str, Any]:
+    """A classifier's labels stand in the artefact; the base has none."""
+    if loader_of(folder) is not AutoModelForSequenceClassification:
+        return {"dtype": held.dtype}
+    return {"dtype": held.dtype, "config": AutoConfig.from_pretrained(folder)}
 
 
 def tokenizer_of(folder: Path) -> Callable[[str], list[int]]:

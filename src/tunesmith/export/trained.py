@@ -6,7 +6,7 @@ errors, and would add the opposite of errors that are not there to the weights a
 """
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -17,8 +17,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tunesmith.errors import CommandError
-from tunesmith.export.asked import Asked, Reply, continued, of_model
+from tunesmith.export.asked import Asked, Reply, of_model, questions
 from tunesmith.export.reload import Holding, load_artefact, tokenizer_of
+from tunesmith.models.heads import LOGITS, pooling_of
 from tunesmith.models.quantize import dequantize
 from tunesmith.models.soft_wrapper import installed
 
@@ -106,7 +107,9 @@ def ask_trained(model: nn.Module, folder: Path, shown: Shown, quantized: Holding
     A quantised base is asked first as it is, and then, made wide again, once more.
     """
     tokenize = tokenizer_of(folder)
-    asked = Asked(continued(model, shown.prompts, NUM_TOKENS), NUM_TOKENS, shown.rows, shown.texts)
+    asked = questions(model, shown.prompts, NUM_TOKENS, pooling_of(folder))
+    rows = shown.rows if asked.gives == LOGITS else []
+    asked = replace(asked, rows=rows, texts=shown.texts)
     as_quantized = None
     if quantized:
         as_quantized = of_model(model, tokenize, asked)

@@ -8,11 +8,14 @@ A method file holds, below a docstring with paper and equation:
 and, where the loss is not that of the trained tokens one by one:
     measure(policy, batch, config) -> dict    of each held-out example; see `Method.measure`
 and, where it has figures of all held-out rows together:
-    overall(sums, counts, numbers) -> dict    see `Method.overall`
+    overall(values, counts, numbers) -> dict  such as F1; see `Method.overall`
 and, where the loss of a batch depends on the other batches of its step:
-    ahead(policy, batch, config) -> Sums      means over the step; see `Method.ahead`
+    ahead(policy, batch, config) -> Ahead     what they tell each other; see `Method.ahead`
 and, where something is trained beside the model:
     companion(width, config) -> Companion     such as a value head; it is `policy.companion`
+and, where the model ends in another head than the language model's:
+    head(config) -> Head                      what it ends in; the encoder trains no token then
+    settle(config, files) -> config           what the training rows decide of its keys, if any
 
 With "reference" in NEEDS, batches bring `numbers["reference"]`: (R,) the log-probability of the
 trained tokens of each sequence under the model as it was before step 1.
@@ -27,22 +30,30 @@ Batches then bring as `numbers` what the lessons name, and by token: `sampler`, 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from types import ModuleType
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from tunesmith import methods
 from tunesmith.config import folder
 from tunesmith.config.section import Section
 from tunesmith.data.example import Batch
+from tunesmith.data.section import Source
 from tunesmith.data.store import Encoder
 from tunesmith.data.template import Renderer
+from tunesmith.models.heads import Head
 from tunesmith.models.policy import Policy
 
 Sums = Mapping[str, tuple[Tensor, int]]
 """Figures by name: the sum of each, () and without gradient, and what to divide it by."""
+Values = Mapping[str, np.ndarray]
+"""What held-out examples have, by name."""
+Ahead = Mapping[str, tuple[Tensor, int] | Tensor]
+"""The same, or tensors whose first dimension counts what the batch has of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +78,42 @@ def summed(values: Mapping[str, Tensor]) -> LossSum:
     """The loss of a method that judges whole examples, from its `measure`.
 
     Args:
-        values: (U,) of each example, by name: `loss`, and figures that are told with it.
+        values: (U,) of each example, by name: `loss`, and figures that are told with it; names
+            that begin with an underscore are for `overall` alone.
     """
     loss_U = values["loss"]
-    figures = {k: (v.detach().sum(), len(v)) for k, v in values.items() if k != "loss"}
+    told = {k: v for k, v in values.items() if k != "loss" and not k.startswith("_")}
+    figures = {k: (v.detach().sum(), len(v)) for k, v in told.items()}
     return LossSum(loss_U.sum(), len(loss_U), figures, loss_U.detach())
 
 
-def informed(ahead: Callable[[Batch], Sums], batches: Sequence[Batch]) -> list[Batch]:
-    """The batches of a step, each with the means that a method's `ahead` finds over all of them.
+def informed(ahead: Callable[[Batch], Ahead], batches: Sequence[Batch]) -> list[Batch]:
+    """The batches of a step, each with what a method's `ahead` finds over all of them.
 
-    Means are made of sums, so that they are the same however the step is cut into batches.
+    Means are made of sums, so that they are the same however the step is cut into batches. Tensors
+    are laid end to end; where a batch's own part begins stands beside each, as `<name> from`.
     """
     found = [ahead(batch) for batch in batches]
-    means = {
-        name: sum(sums[name][0] for sums in found) / max(sum(sums[name][1] for sums in found), 1)
-        for name in (found[0] if found else ())
-    }
-    return [replace(batch, numbers={**batch.numbers, **means}) for batch in batches]
+    names = list(found[0]) if found else []
+    told = {name: _joined([each[name] for each in found]) for name in names}
+    tensors = [name for name in names if isinstance(found[0][name], Tensor)]
+    sizes = {name: [len(each[name]) for each in found] for name in tensors}
+    starts = {name: list(accumulate(sizes[name], initial=0)) for name in tensors}
+    own = [
+        {f"{name} from": torch.tensor(starts[name][number]) for name in tensors}
+        for number in range(len(found))
+    ]
+    return [
+        replace(batch, numbers={**batch.numbers, **told, **begins})
+        for batch, begins in zip(batches, own, strict=True)
+    ]
+
+
+def _joined(parts: Sequence[tuple[Tensor, int] | Tensor]) -> Tensor | float:
+    """One name of `ahead` over all batches: tensors end to end, sums as their mean."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts)
+    return sum(value for value, _ in parts) / max(sum(count for _, count in parts), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +141,12 @@ class Method(Protocol):
     def loss(self, policy: Policy, batch: Batch, config: Section) -> LossSum:
         """The loss of one batch, summed and counted."""
 
-    def ahead(self, policy: Policy, batch: Batch, config: Section) -> Sums:
+    def ahead(self, policy: Policy, batch: Batch, config: Section) -> Ahead:
         """What the loss of every batch of a step needs to know of all of them, without gradient.
 
         May be left out. It is asked of each batch of a step before any is trained on; the means
-        come to `loss` and `measure` as `batch.numbers`, () each.
+        come to `loss` and `measure` as `batch.numbers`, () each, and so do tensors, joined over
+        the step; `informed` says how.
         """
 
     def measure(self, policy: Policy, batch: Batch, config: Section) -> dict[str, Tensor]:
@@ -125,16 +155,15 @@ class Method(Protocol):
         May be left out: held-out rows are then measured by the loss of their trained tokens.
         """
 
-    def overall(
-        self, sums: np.ndarray, counts: np.ndarray, numbers: Mapping[str, np.ndarray]
-    ) -> dict[str, float]:
+    def overall(self, values: Values, counts: np.ndarray, numbers: Values) -> dict[str, float]:
         """Figures of all held-out examples together, by name, where no mean over them will do.
 
         May be left out.
 
         Args:
-            sums: (n,) the loss of each, summed over what it counts.
-            counts: (n,) how much that is.
+            values: (n,) of each example by name: `loss`, summed over what it counts, and all that
+                `measure` gives besides, if there is one.
+            counts: (n,) how much the loss counts: the trained tokens, or 1 for a whole example.
             numbers: What the examples come with, end to end.
         """
 
@@ -147,3 +176,19 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The method file `name`; a RecipeError lists the choices when there is none."""
     return folder.load(methods, name, "method.name")
+
+
+def head_of(config: Section) -> Head | None:
+    """What the model of a method ends in; None for the language-model head."""
+    method = load(config.name)
+    return method.head(config) if hasattr(method, "head") else None
+
+
+def settled(config: Section, files: Sequence[Source]) -> Section:
+    """The keys of a method, with those filled in that the training rows decide.
+
+    Raises:
+        DataError: The rows decide nothing, or cannot be read.
+    """
+    method = load(config.name)
+    return method.settle(config, files) if hasattr(method, "settle") else config

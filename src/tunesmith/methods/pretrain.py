@@ -15,7 +15,6 @@ the bits per byte sum_t -log2 p(x_t | x_<t) / bytes, which can be compared over 
 """
 
 import math
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -24,7 +23,7 @@ from tunesmith.config.section import Section
 from tunesmith.data.documents import BYTES, Documents
 from tunesmith.data.example import Batch
 from tunesmith.data.template import Renderer
-from tunesmith.methods.base import LossSum
+from tunesmith.methods.base import LossSum, Values
 from tunesmith.models.policy import Policy
 
 NEEDS: frozenset[str] = frozenset()
@@ -56,11 +55,9 @@ def loss(policy: Policy, batch: Batch, config: Config) -> LossSum:
     return LossSum(total, batch.num_trained, figures, each)
 
 
-def overall(
-    sums: np.ndarray, counts: np.ndarray, numbers: Mapping[str, np.ndarray]
-) -> dict[str, float]:
-    """Perplexity and bits per byte of held-out texts."""
-    nats = float(sums.sum())
+def overall(values: Values, counts: np.ndarray, numbers: Values) -> dict[str, float]:
+    """Perplexity and bits per byte of held-out texts; see `Method.overall`."""
+    nats = float(values["loss"].sum())
     figures = {"perplexity": math.exp(min(nats / counts.sum(), 700.0))}
     size = float(numbers[BYTES].sum())
     return {**figures, "bits_per_byte": nats / math.log(2) / size} if size else figures

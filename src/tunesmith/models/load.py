@@ -73,7 +73,8 @@ def load(source: BaseSource, dtype: torch.dtype, quantized: str = NONE) -> Base:
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Tokens that end an answer, from the tokenizer and the generation config; may be empty."""
-    named = model.generation_config.eos_token_id if model.generation_config else None
+    generation = getattr(model, "generation_config", None)  # Models that do not write have none.
+    named = generation.eos_token_id if generation else None
     several = named if isinstance(named, list) else [named]
     return frozenset(int(i) for i in [tokenizer.eos_token_id, *several] if i is not None)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.models.heads import ScoreHead
 from tunesmith.models.soft import Soft
 
 
@@ -60,8 +61,8 @@ def one_type(model: nn.Module) -> Iterator[torch.dtype]:
 
 
 def _own(module: nn.Module) -> Iterator[nn.Parameter]:
-    if isinstance(module, Soft):
-        return
+    if isinstance(module, ScoreHead | Soft):
+        return  # They multiply in their own type, whatever they are given.
     if isinstance(getattr(module, "base_layer", None), nn.Module):
         yield from _own(module.base_layer)
         return

@@ -3,7 +3,7 @@
 One place decides between the fast paths and those of transformers, so that methods, probes and
 held-out loss all compute the same thing.
 
-Legend: N trained tokens, R rows, V vocabulary, D width of the model.
+Legend: N trained tokens, R rows, V vocabulary, D width of the model, C scores of a sequence.
 """
 
 from contextlib import nullcontext
@@ -17,18 +17,21 @@ from transformers import PreTrainedModel
 from tunesmith.models import attention, head, narrow, soft
 from tunesmith.models.batch import Batch
 from tunesmith.models.noise import disturbed
+from tunesmith.models.pooling import POOLED
 from tunesmith.models.shared_prefix import require_no_dropout, unshared
 from tunesmith.models.soft import Laid
 
 
 class Policy:
-    """A causal language model with its compute paths.
+    """A model with its compute paths.
 
     Args:
-        model: The transformers model itself; adapters sit inside its layers.
+        model: The transformers model that is trained; adapters sit inside its layers.
         kernels: "fast" or "reference".
         precision: Type that matrix products run in.
         noise: Size of the noise on embeddings in training (NEFTune's alpha); None for none.
+        language: The causal language model over the same decoder, where `model` ends in another
+            head; None where it is that itself. Without one there is no loss of tokens.
 
     Attributes:
         companion: What a method trains beside the model, such as a value head; None for most.
@@ -40,16 +43,20 @@ class Policy:
         kernels: str,
         precision: torch.dtype,
         noise: float | None = None,
+        language: PreTrainedModel | None = None,
     ) -> None:
         attention.register()
         self.model = model
+        self.language = model if language is None else language
         self.kernels = kernels
         self.precision = precision
         self.noise = noise
         self.companion: nn.Module | None = None
-        self._mixed = narrow.narrowest(model) is not None
-        with soft.off(model), narrow.computing(model):
-            self.plain_head = _head_is_plain(model)
+        self._mixed = narrow.narrowest(self.language) is not None
+        self.plain_head = False
+        if self.language.get_output_embeddings() is not None:
+            with soft.off(self.language), narrow.computing(self.language):
+                self.plain_head = _head_is_plain(self.language)
 
     @property
     def fast_head(self) -> bool:
@@ -59,7 +66,7 @@ class Policy:
     @property
     def head(self) -> Tensor:
         """(V, D) weight of the language-model head."""
-        return self.model.get_output_embeddings().weight
+        return self.language.get_output_embeddings().weight
 
     @property
     def device(self) -> torch.device:
@@ -192,16 +199,28 @@ class Policy:
         weight = self.head if weight_VD is None else weight_VD
         return head.log_probabilities(features.to(self.precision), weight)
 
+    def scores(self, batch: Batch) -> Tensor:
+        """(R, C) float32 of a model that ends in scores, at the last token of each sequence."""
+        return self.model.score(self.sequence_states(batch)).float()
+
+    def sequence_states(self, batch: Batch, pooling: str = "last") -> Tensor:
+        """(R, D) final hidden state of each sequence: of its last token, or the mean of all."""
+        share = batch.prefixes is not None and pooling == "last"
+        batch = self._shared_or_not(batch) if share or not batch.packed else unshared(batch)
+        with self._autocast():
+            out = self._forward(self.language.get_decoder(), Laid(batch, batch))
+        return POOLED[pooling](out.last_hidden_state.flatten(0, 1), batch)
+
     def _hidden(self, batch: Batch) -> Tensor:
         """(N, D) final hidden states from which the trained tokens are predicted."""
         laid = self._laid(batch)
-        out = self._forward(self.model.get_decoder(), laid)
+        out = self._forward(self.language.get_decoder(), laid)
         return out.last_hidden_state.flatten(0, 1).index_select(0, laid.batch.places)
 
     def _logits(self, batch: Batch) -> Tensor:
         """(N, V)."""
         laid = self._laid(batch)
-        out = self._forward(self.model, laid)
+        out = self._forward(self.language, laid)
         return out.logits.flatten(0, 1).index_select(0, laid.batch.places)
 
     def _laid(self, batch: Batch) -> Laid:
@@ -257,7 +276,8 @@ class Policy:
         """Whether weights are wider than the precision: trained ones are fp32."""
         if self.precision is torch.float32:
             return False
-        return self._mixed or self.head.dtype is not self.precision
+        held = self.model.get_input_embeddings().weight.dtype
+        return self._mixed or held is not self.precision
 
     def _autocast(self) -> Any:
         if not self._wider:

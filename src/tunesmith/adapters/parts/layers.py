@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from tunesmith.adapters.base import Attached, kinds
 from tunesmith.adapters.parts import earlier, files
 from tunesmith.errors import RecipeError, TunesmithError
+from tunesmith.models.heads import task_of
 
 ADAPTER = "default"
 """PEFT's name of the adapter that is trained."""
@@ -40,7 +41,7 @@ def attach(
     """
     torch.manual_seed(seed)
     model.requires_grad_(False)
-    config.task_type = "CAUSAL_LM"
+    config.task_type = task_of(model)
     with refusals("adapter"):
         peft_model = get_peft_model(model, config)
     made = attached(model, peft_model)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from json import dumps, loads
 from pathlib import Path
 
-from tunesmith.runs.report.material import Material
+from tunesmith.runs.report.material import Material, Record
 from tunesmith.runs.report.verdict import command
 
 
@@ -39,6 +39,32 @@ model = AutoModelForCausalLM.from_pretrained({path})
 tokenizer = AutoTokenizer.from_pretrained({path})
 """
 
+ADAPTER_SCORES_CODE = """\
+from peft import PeftConfig, PeftModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+base = PeftConfig.from_pretrained({path}).base_model_name_or_path
+config = AutoConfig.from_pretrained({path})
+model = AutoModelForSequenceClassification.from_pretrained(base, config=config)
+model = PeftModel.from_pretrained(model, {path})
+tokenizer = AutoTokenizer.from_pretrained({path})
+"""
+"""The labels and the padding token stand in the folder of the adapter; its base has none."""
+
+MODEL_SCORES_CODE = """\
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+model = AutoModelForSequenceClassification.from_pretrained({path})
+tokenizer = AutoTokenizer.from_pretrained({path})
+"""
+
+STATES_CODE = """\
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer({path})
+vectors = model.encode(["a text", "another one"])
+"""
+
 WHOLE_MODELS = frozenset({"full", "freeze"})
 """Adapters whose artefact is a whole model, not a PEFT adapter."""
 
@@ -59,14 +85,43 @@ def uses(material: Material) -> list[Use]:
     if _is_ours(place):
         return [Use("Talk to it", command("chat", material))]
     whole = (material.report.get("adapter") or {}).get("name") in WHOLE_MODELS
+    gives = gives_of(material.report)
+    library, code = loading(gives, whole)
+    first = {
+        "logits": [Use("Talk to it", command("chat", material))],
+        "scores": [Use("Let it read a text", command("classify", material, '"some text"'))],
+    }
     return [
-        Use("Talk to it", command("chat", material)),
+        *first.get(gives, []),
         Use(
             "Merge it into one model for other programs", command("export", material, "--to merged")
         ),
         Use(
-            "Load it with Transformers" if whole else "Load it with PEFT",
-            (MODEL_CODE if whole else ADAPTER_CODE).format(path=path),
+            f"Load it with {library}",
+            code.format(path=path),
             "python",
         ),
     ]
+
+
+def gives_of(report: Record) -> str:
+    """What the model of a run answers with: `logits` of tokens, `scores`, or `states`."""
+    return (report.get("method") or {}).get("gives", "logits")
+
+
+def loading(gives: str, whole: bool) -> tuple[str, str]:
+    """The library that loads an artefact, and lines of Python with `{path}` in them.
+
+    Args:
+        gives: What the model answers with.
+        whole: Whether it is a whole model, and no adapter.
+    """
+    if gives == "states":
+        return "sentence-transformers", STATES_CODE
+    codes = {
+        ("logits", True): MODEL_CODE,
+        ("logits", False): ADAPTER_CODE,
+        ("scores", True): MODEL_SCORES_CODE,
+        ("scores", False): ADAPTER_SCORES_CODE,
+    }
+    return "Transformers" if whole else "PEFT", codes[gives, whole]
