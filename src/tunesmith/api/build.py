@@ -17,8 +17,8 @@ from torch.optim import Optimizer
 from tunesmith.adapters import base as adapters
 from tunesmith.adapters.base import Attached, Material, under, virtual_tokens
 from tunesmith.api import by_source
-from tunesmith.api.companion import beside, build_companion
 from tunesmith.api.combined import require_no_writing, require_quantizable, require_rows
+from tunesmith.api.companion import beside, build_companion
 from tunesmith.api.replay import Replayed, replay_source
 from tunesmith.api.resolve import device, frozen_dtype, weights_dtype
 from tunesmith.config.home import home
