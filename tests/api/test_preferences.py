@@ -19,6 +19,7 @@ from tunesmith.methods import base as methods
 from tunesmith.recipe import from_dict
 from tunesmith.runs.events import Phase
 from tunesmith.runs.timeline import Timeline
+from tunesmith.testing.tiny import byte_tokenizer
 
 ASKING = "asking the model, before it is trained, how likely each answer is"
 
@@ -99,6 +100,7 @@ def test_resumed_equals_uninterrupted(paired, tiny_folder, tmp_path, name) -> No
 class _Asked:
     """Stands in for a renderer where only the shapes are asked for."""
 
+    tokenizer = byte_tokenizer()
     train_on = "assistant"
     shapes = shapes.ANSWERED
 

@@ -35,6 +35,16 @@ ROWS = {
         {"prompt": "größer", "completion": "大きい 🙂", "label": True},
         {"prompt": "x", "completion": "a rather long answer", "label": False},
     ],
+    "labelled": [
+        {"text": "a", "label": "x"},
+        {"text": "some longer text, 日本 🙂", "label": "y"},
+        {"text": "mid size", "label": "x"},
+    ],
+    "related": [
+        {"query": "q", "positive": "the first of them", "negatives": ["n"]},
+        {"query": "what is it?", "positive": "é 🙂", "negatives": ["far off"]},
+        {"query": "m", "positive": "p", "negatives": ["z"]},
+    ],
 }
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.methods.example_rows import rows_for
 from tunesmith.data.collate import collate
 from tunesmith.data.encoded import Encoded
 from tunesmith.data.example import Example
@@ -14,26 +15,8 @@ from tunesmith.models.heads import put
 from tunesmith.models.policy import Policy
 from tunesmith.testing.tiny import IM_END, PAD, byte_tokenizer, tiny_model
 
-ROWS = {
-    "labelled": [
-        {"text": "a", "label": "x"},
-        {"text": "some longer text, 日本 🙂", "label": "y"},
-        {"text": "mid size", "label": "x"},
-    ],
-    "preference": [
-        {"prompt": "q", "chosen": "yes", "rejected": "yet another"},
-        {"prompt": "what is it?", "chosen": "é 🙂", "rejected": "no"},
-        {"prompt": "q", "chosen": "a", "rejected": "b"},
-    ],
-    "related": [
-        {"query": "q", "positive": "the first of them", "negatives": ["n"]},
-        {"query": "what is it?", "positive": "é 🙂", "negatives": ["far off"]},
-        {"query": "m", "positive": "p", "negatives": ["z"]},
-    ],
-}
-"""Ragged rows of every shape, one of a single token among them."""
 KEYS = {"classify": {"labels": ["x", "y"]}}
-"""What `settle` would find in them."""
+"""What `settle` would find in the rows."""
 METHODS = [name for name in base.names() if hasattr(base.load(name), "head")]
 
 
@@ -51,8 +34,9 @@ def _examples(method):
     renderer = Renderer(byte_tokenizer(), frozenset({IM_END}))
     encoder = method.encoder(renderer, _config(method))
     (shape,) = encoder.shapes
-    assert all(detect(row, encoder.shapes) == shape for row in ROWS[shape])
-    encoded = [one for row in ROWS[shape] for one in encoder.examples(load(shape).read(row))]
+    rows = rows_for(encoder.shapes)[:3]
+    assert all(detect(row, encoder.shapes) == shape for row in rows)
+    encoded = [one for row in rows for one in encoder.examples(load(shape).read(row))]
     return [_example(one, number) for number, one in enumerate(encoded, 1)]
 
 
