@@ -13,13 +13,13 @@ from tunesmith.api.plan import plan
 from tunesmith.api.reference import add_reference
 from tunesmith.api.resolve import resolve
 from tunesmith.api.train import resume, train
-from tunesmith.data import shapes
+from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError, Interrupted
 from tunesmith.methods import base as methods
 from tunesmith.recipe import from_dict
 from tunesmith.runs.events import Phase
 from tunesmith.runs.timeline import Timeline
-from tunesmith.testing.tiny import byte_tokenizer
+from tunesmith.testing.tiny import IM_END, byte_tokenizer
 
 ASKING = "asking the model, before it is trained, how likely each answer is"
 
@@ -82,7 +82,8 @@ def _asks(recipe) -> tuple[list[str], list[list[float]]]:
 def test_resumed_equals_uninterrupted(paired, tiny_folder, tmp_path, name) -> None:
     method = methods.load(name)
     keys = {"name": name, **needed_keys(method.Config, str(tiny_folder))}
-    rows = rows_for(frozenset(method.encoder(_Asked(), method.Config(**keys)).shapes))
+    renderer = Renderer(byte_tokenizer(), frozenset({IM_END}))
+    rows = rows_for(frozenset(method.encoder(renderer, method.Config(**keys)).shapes))
     changes = {f"method__{key}": value for key, value in keys.items()}
     recipe = paired(name, [*rows * 3], data__eval=None, checkpoint__every=1, **changes)
     whole = _trained(recipe, tmp_path / "whole", 4)
@@ -95,14 +96,6 @@ def test_resumed_equals_uninterrupted(paired, tiny_folder, tmp_path, name) -> No
     assert _weights(cut) == _weights(whole)
     events = Timeline.read(cut / "events.jsonl")
     assert events.started[-1]["resumed_from"] == 2
-
-
-class _Asked:
-    """Stands in for a renderer where only the shapes are asked for."""
-
-    tokenizer = byte_tokenizer()
-    train_on = "assistant"
-    shapes = shapes.ANSWERED
 
 
 @pytest.mark.parametrize("adapter", [{"name": "lora", "rank": 4}, {"name": "full"}])
