@@ -19,7 +19,7 @@ MOST_ROWS = 8
 
 
 def shortened(path: Path, steps: int, out: Path) -> recipe.Recipe:
-    """The recipe with so many steps, in a folder of its own below `out`."""
+    """The recipe with so many steps and few rows measured, in a folder of its own below `out`."""
     read = recipe.read(path)
     tasks = [
         task.model_copy(update={"limit": min(task.limit or MOST_ROWS, MOST_ROWS)})
@@ -27,7 +27,8 @@ def shortened(path: Path, steps: int, out: Path) -> recipe.Recipe:
     ]
     changes = {
         "train": {"steps": steps, "epochs": None},
-        "evaluate": {"tasks": tasks, "every": None, "forgetting_budget": None},
+        "data": {"eval": None},
+        "evaluate": {"tasks": tasks, "probes": [], "every": None, "forgetting_budget": None},
         "checkpoint": {"every": steps},
         "output": {"dir": str(out / path.stem)},
     }

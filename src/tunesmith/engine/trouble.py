@@ -31,6 +31,8 @@ def broken(parts: Parts, done: int, report: Step | None) -> str:
     if guard.suspects(done) and guard.ruined(now := first_loss(parts)):
         before = f"{guard.first[1]:.4g}" if guard.first else "unknown"
         why = f"loss {now:.4g} on the rows of the first accepted step; it was {before} before it"
+        if guard.first is None and not guard.rejected:
+            why = "no step with anything to train on"  # No answer passed the grader, say.
         go_back(parts, done, why, again=False)
     return ""
 
