@@ -30,8 +30,9 @@ UNSET = (
     "WAYLAND_DISPLAY",
 )
 
-NUM_THREADS = 2
-"""Of torch in every test: sums, and so bits, depend on the number."""
+NUM_THREADS = 1
+"""Of torch in every test and in what it starts: sums, and so bits, depend on the number. Tests run
+in two processes; with more threads than cores each waits for the others at every product."""
 
 settings.register_profile("ci", max_examples=100)
 settings.register_profile("nightly", max_examples=5000)
@@ -45,6 +46,7 @@ def same_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(NUM_THREADS))
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(NUM_THREADS)
 

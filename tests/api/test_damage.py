@@ -23,7 +23,7 @@ from tunesmith.runs.timeline import Timeline
 def recipe_for(tiny_folder, tmp_path_factory):
     """Recipes of 6 steps that differ in their folder alone."""
     # As in every test; fixtures of a module come before that of the environment.
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     place = tmp_path_factory.mktemp("damage")
     rows = place / "rows.jsonl"
     lines = [{"prompt": f"say {i % 5}", "completion": f"{i % 7}"} for i in range(24)]
