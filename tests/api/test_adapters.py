@@ -111,7 +111,7 @@ def test_loftq_runs_over_a_quantized_base(make):
     report = train(_quick(make, adapter, model__quantize="int8")).report
     assert report["certificate"]["ok"]
     plain = train(_quick(make, {"name": "lora", "rank": 4}, model__quantize="int8")).report
-    assert report["eval_loss"]["before"] != plain["eval_loss"]["before"]
+    assert report["eval_loss"]["after"] != plain["eval_loss"]["after"]
 
 
 def test_a_bottleneck_is_not_merged(make, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM
 
-from tunesmith.api import build
+from tunesmith.api import build, combined
 from tunesmith.api.answer import open_speaker
 from tunesmith.api.plan import plan
 from tunesmith.api.train import resume, train
@@ -109,7 +109,7 @@ def test_full_fine_tuning_over_a_quantized_base_is_refused(make):
 
 
 def test_int8_on_a_gpu_is_refused(make, monkeypatch):
-    monkeypatch.setattr(build, "device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(combined, "device", lambda: torch.device("cuda"))
     with pytest.raises(RecipeError, match=r"quantize: got int8 on cuda; expected none or nf4"):
         build.build_base(make(model__quantize="int8"))
 

@@ -60,9 +60,9 @@ def test_a_run_leaves_an_adapter_that_answers_as_trained(with_kind, kind, tmp_pa
             logits = with_peft(input_ids=torch.tensor([ids + expected])).logits[0, -1]
             expected.append(int(logits.argmax()))
         alone = base(input_ids=torch.tensor([ids])).logits[0, -1]
-    assert speaker.texts([ids], 8) == [speaker._text(expected)]
+    assert speaker.texts([ids], 8) == [speaker.text(expected)]
     with speaker.as_base():
-        assert speaker.texts([ids], 1) == [speaker._text([int(alone.argmax())])]
+        assert speaker.texts([ids], 1) == [speaker.text([int(alone.argmax())])]
     target = export_run(RunFolder.open(run.path), Wish("adapter", tmp_path / "out"))
     assert json.loads((target / "certificate.json").read_text())["ok"]
     for to in ("merged", "gguf"):

@@ -44,6 +44,6 @@ def test_steps_hold_the_rows_of_the_job_in_order(job, name):
 
 
 def test_what_tunesmith_does_not_have_is_refused_with_the_reason(job):
-    job = job | {"method": "ppo"}
+    job = job | {"method": "unheard-of"}
     found = start(SIDES["tunesmith"], Path(sys.executable), job, Machine(threads=1, timeout=120))
-    assert "method.name: got 'ppo'" in found["refused"]
+    assert "method.name: got 'unheard-of'" in found["refused"]
