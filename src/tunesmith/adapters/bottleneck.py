@@ -29,6 +29,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.adapters.base import OWN_FORMAT, Attached, Saved, kinds
 from tunesmith.adapters.parts import earlier, files
+from tunesmith.adapters.parts.keys import From
 from tunesmith.config.section import Section
 from tunesmith.errors import RecipeError
 from tunesmith.models.heads import task_of
@@ -70,8 +71,7 @@ class Config(Section):
     """Factor on what is added; 4 is usual with parallel."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Probability of dropping one of the numbers in the middle while training."""
-    from_: str | None = Field(None, alias="from")
-    """Run or adapter folder whose adapter is trained on."""
+    from_: From = None
 
 
 class Bottleneck(nn.Module):

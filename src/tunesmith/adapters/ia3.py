@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from tunesmith.adapters.base import Attached
 from tunesmith.adapters.parts import layers
 from tunesmith.adapters.parts.files import saved, write
+from tunesmith.adapters.parts.keys import From
 from tunesmith.config.section import Section
 
 __all__ = ["Config", "attach", "saved", "write"]
@@ -35,8 +36,7 @@ class Config(Section):
     this model; or last name parts, such as [k_proj, v_proj, down_proj]."""
     feed_forward: list[str] = Field([])
     """Those of the named targets whose inputs are stretched, and not their outputs."""
-    from_: str | None = Field(None, alias="from")
-    """Run or adapter folder whose adapter is trained on."""
+    from_: From = None
 
 
 def attach(model: PreTrainedModel, config: Config, seed: int) -> Attached:

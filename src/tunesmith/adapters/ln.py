@@ -9,12 +9,12 @@ weights of the base itself, so it is held in fp32 and cannot be quantised.
 from typing import Literal
 
 from peft import LNTuningConfig
-from pydantic import Field
 from transformers import PreTrainedModel
 
 from tunesmith.adapters.base import Attached
 from tunesmith.adapters.parts import layers
 from tunesmith.adapters.parts.files import saved, write
+from tunesmith.adapters.parts.keys import From
 from tunesmith.config.section import Section
 
 __all__ = ["Config", "attach", "saved", "write"]
@@ -33,8 +33,7 @@ class Config(Section):
     """Train the weights of the norms."""
     targets: Literal["auto"] | list[str] = "auto"
     """auto: every norm; or last name parts, such as [input_layernorm]."""
-    from_: str | None = Field(None, alias="from")
-    """Run or adapter folder whose adapter is trained on."""
+    from_: From = None
 
 
 def attach(model: PreTrainedModel, config: Config, seed: int) -> Attached:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from tunesmith.adapters.base import Attached
 from tunesmith.adapters.parts import layers
 from tunesmith.adapters.parts.files import saved, write
+from tunesmith.adapters.parts.keys import From, Targets
 from tunesmith.config.section import Section
 
 __all__ = ["Config", "attach", "saved", "write"]
@@ -39,10 +40,8 @@ class Config(Section):
     """Probability of dropping a row of the update while training."""
     factor: int = Field(-1, ge=-1)
     """Largest size of the small factor; -1 makes both factors as equal as they can be."""
-    targets: Literal["auto"] | list[str] = "auto"
-    """auto: every linear layer of the blocks; or last name parts, such as [q_proj, v_proj]."""
-    from_: str | None = Field(None, alias="from")
-    """Run or adapter folder whose adapter is trained on."""
+    targets: Targets = "auto"
+    from_: From = None
 
     @property
     def reads_base(self) -> bool:

@@ -28,6 +28,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.adapters.base import Attached, Material, Saved
 from tunesmith.adapters.parts import earlier, files, layers, start
+from tunesmith.adapters.parts.keys import From
 from tunesmith.adapters.parts.update import Share, Update, read, summed
 from tunesmith.config.section import Section
 from tunesmith.errors import RecipeError
@@ -72,8 +73,7 @@ class Config(Section):
     """B learns so many times as fast as A (LoRA+ suggests 16, with half the usual rate)."""
     added_tokens: list[str] = Field([])
     """Texts that become tokens of their own, with trained embeddings."""
-    from_: str | None = Field(None, alias="from")
-    """Run or adapter folder whose adapter is trained on."""
+    from_: From = None
     on_top_of: str | None = None
     """Run or adapter folder whose LoRA stays frozen beneath this one; the result holds both."""
 

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, model_validator
 from transformers import PreTrainedModel
 
 from tunesmith.adapters.base import Attached
 from tunesmith.adapters.parts import layers
 from tunesmith.adapters.parts.files import saved, write
+from tunesmith.adapters.parts.keys import From
 from tunesmith.config.check import did_you_mean
 from tunesmith.config.section import Section
 
@@ -59,8 +60,7 @@ class Config(Section):
     """Train what PEFT offers under `kind`, with its own keys beside."""
     kind: str = "hra"
     """PEFT's name of it in lower case, such as boft, fourierft, hra, randlora or vblora."""
-    from_: str | None = Field(None, alias="from")
-    """Run or adapter folder whose adapter is trained on."""
+    from_: From = None
 
     @property
     def reads_base(self) -> bool:

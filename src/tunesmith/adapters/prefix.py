@@ -7,7 +7,6 @@ MLP the prefix begins as the keys and values of real tokens (section 7.4 of the 
 most where rows are few), so that the model begins as if it had read them. P is fp32.
 """
 
-from pathlib import Path
 from typing import Literal, Self
 
 import torch
@@ -16,13 +15,16 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from tunesmith.adapters.base import Attached, Material, Saved
+from tunesmith.adapters.base import Attached, Material
 from tunesmith.adapters.parts import virtual
+from tunesmith.adapters.parts.virtual import saved, write
 from tunesmith.config.section import Section
 from tunesmith.errors import ModelError
 from tunesmith.models import soft
 from tunesmith.models.resting import resting
 from tunesmith.models.soft_keys import SoftKeys
+
+__all__ = ["Config", "attach", "attach_from", "saved", "write"]
 
 LEARNING_RATE = 1e-2
 """Measured: 60 steps of 8 tickets took the starter from 1.38 to 0.15 nats on held-out rows. The
@@ -63,20 +65,8 @@ def attach_from(
     model: PreTrainedModel, config: Config, seed: int, material: Material | None
 ) -> Attached:
     """As `attach`; a text is turned into ids by the tokenizer of the base."""
-    if config.init_text is None:
-        return attach(model, config, seed)
-    ids_P = virtual.text_ids(config.init_text, config.virtual_tokens, material)
+    ids_P = virtual.first_ids(model, config, seed, material)
     return _begin(model, config, seed, ids_P)
-
-
-def write(attached: Attached, folder: Path, base_id: str) -> None:
-    """Write a PEFT adapter folder: adapter_config.json and adapter_model.safetensors."""
-    virtual.write(attached, folder, base_id)
-
-
-def saved(attached: Attached) -> Saved:
-    """Keys and values of all layers, a row for each virtual token, under PEFT's name."""
-    return virtual.saved(attached)
 
 
 def _begin(model: PreTrainedModel, config: Config, seed: int, ids_P: Tensor) -> Attached:

@@ -6,16 +6,18 @@ Liu et al., arXiv:2103.10385, eq. 4; the network is PEFT's, and so is the place 
 tokens before the example. Only what it makes is kept at the end. Its weights are fp32.
 """
 
-from pathlib import Path
 from typing import Literal, Self
 
 from peft import PromptEncoderConfig
 from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
-from tunesmith.adapters.base import Attached, Saved
+from tunesmith.adapters.base import Attached
 from tunesmith.adapters.parts import virtual
+from tunesmith.adapters.parts.virtual import saved, write
 from tunesmith.config.section import Section
+
+__all__ = ["Config", "attach", "saved", "write"]
 
 LEARNING_RATE = 3e-3
 """Measured on the starter: the loss of the last 10 of 30 steps of 4 tickets was 0.62 nats at 3e-3
@@ -62,13 +64,3 @@ def attach(model: PreTrainedModel, config: Config, seed: int) -> Attached:
         encoder_dropout=config.dropout,
     )
     return virtual.attach(model, peft_config, seed)
-
-
-def write(attached: Attached, folder: Path, base_id: str) -> None:
-    """Write a PEFT adapter folder: adapter_config.json and adapter_model.safetensors."""
-    virtual.write(attached, folder, base_id)
-
-
-def saved(attached: Attached) -> Saved:
-    """The embeddings that the network makes, under PEFT's name."""
-    return virtual.saved(attached)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from tunesmith.adapters.base import Attached
 from tunesmith.adapters.parts import layers
 from tunesmith.adapters.parts.files import saved, write
+from tunesmith.adapters.parts.keys import From, Targets
 from tunesmith.config.section import Section
 
 __all__ = ["Config", "attach", "saved", "write"]
@@ -34,10 +35,8 @@ class Config(Section):
     """Train a few scattered numbers of each weight."""
     rank: int = Field(16, ge=1)
     """As many numbers are trained as LoRA of this rank would."""
-    targets: Literal["auto"] | list[str] = "auto"
-    """auto: every linear layer of the blocks; or last name parts, such as [q_proj, v_proj]."""
-    from_: str | None = Field(None, alias="from")
-    """Run or adapter folder whose adapter is trained on."""
+    targets: Targets = "auto"
+    from_: From = None
 
     @property
     def reads_base(self) -> bool:

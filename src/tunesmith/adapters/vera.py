@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from tunesmith.adapters.base import Attached
 from tunesmith.adapters.parts import layers
 from tunesmith.adapters.parts.files import saved, write
+from tunesmith.adapters.parts.keys import From, Targets
 from tunesmith.config.section import Section
 
 __all__ = ["Config", "attach", "saved", "write"]
@@ -34,10 +35,8 @@ class Config(Section):
     """Rank of the shared pair; it costs no trained matrices, so it is high."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Probability of dropping an input of the update while training."""
-    targets: Literal["auto"] | list[str] = "auto"
-    """auto: every linear layer of the blocks; or last name parts, such as [q_proj, v_proj]."""
-    from_: str | None = Field(None, alias="from")
-    """Run or adapter folder whose adapter is trained on."""
+    targets: Targets = "auto"
+    from_: From = None
 
 
 def attach(model: PreTrainedModel, config: Config, seed: int) -> Attached:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from peft import PeftModel, PromptLearningConfig, get_peft_model
@@ -41,6 +42,22 @@ def attach(model: PreTrainedModel, config: PromptLearningConfig, seed: int) -> A
         targeted={"virtual tokens": prompt.num_tokens},
         untargeted=dict(Counter(kinds(model, lambda name, _: not name.startswith(inside)))),
     )
+
+
+class Begun(Protocol):
+    """The keys of an adapter whose virtual tokens begin as real ones."""
+
+    virtual_tokens: int
+    init_text: str | None
+
+
+def first_ids(
+    model: PreTrainedModel, config: Begun, seed: int, material: Material | None
+) -> Tensor:
+    """(virtual_tokens,) int64 ids of the tokens to begin as: of the text, or without one drawn."""
+    if config.init_text is None:
+        return drawn_ids(model, config.virtual_tokens, seed)
+    return text_ids(config.init_text, config.virtual_tokens, material)
 
 
 def drawn_ids(model: PreTrainedModel, num_tokens: int, seed: int) -> Tensor:
