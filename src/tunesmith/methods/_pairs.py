@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tunesmith.config.section import Section
 from tunesmith.data.example import Batch
+from tunesmith.data.preferences import PairEncoder
+from tunesmith.data.template import Renderer
 from tunesmith.models.policy import Policy
 
 
@@ -45,6 +48,11 @@ class Sides:
             chosen_P=self.chosen_P / self.chosen_tokens_P,
             rejected_P=self.rejected_P / self.rejected_tokens_P,
         )
+
+
+def encoder(renderer: Renderer, config: Section) -> PairEncoder:
+    """Both answers of a row as one example."""
+    return PairEncoder(renderer)
 
 
 def log_probs(policy: Policy, batch: Batch) -> Sides:

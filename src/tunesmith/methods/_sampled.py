@@ -89,6 +89,15 @@ class Anchored(Sampled):
         return self.beta is not None
 
 
+class Penalised(Anchored):
+    """Keys of those whose rewards lose what the model has moved."""
+
+    @property
+    def judged_first(self) -> bool:
+        """Also where that is to be known."""
+        return self.steps_per_rollout > 1 or bool(self.beta)
+
+
 class Asking:
     """Encodes rows whose last answer is the graders' reference, and not what is trained.
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from tunesmith.config.section import Section
 from tunesmith.data.example import Batch
-from tunesmith.data.preferences import PairEncoder
-from tunesmith.data.template import Renderer
-from tunesmith.methods._pairs import imitation, log_probs, logistic, told
+from tunesmith.methods._pairs import encoder, imitation, log_probs, logistic, told
 from tunesmith.methods.base import LossSum, summed
 from tunesmith.models.policy import Policy
+
+__all__ = ["NEEDS", "Config", "encoder", "loss", "measure"]
 
 NEEDS: frozenset[str] = frozenset()
 
@@ -43,11 +43,6 @@ class Config(Section):
         if self.label_smoothing and self.variant == "hinge":
             raise ValueError("label_smoothing with variant sigmoid, not hinge")
         return self
-
-
-def encoder(renderer: Renderer, config: Config) -> PairEncoder:
-    """Both answers of a row as one example."""
-    return PairEncoder(renderer)
 
 
 def loss(policy: Policy, batch: Batch, config: Config) -> LossSum:

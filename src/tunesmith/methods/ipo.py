@@ -15,11 +15,11 @@ from torch import Tensor
 
 from tunesmith.config.section import Section
 from tunesmith.data.example import Batch
-from tunesmith.data.preferences import PairEncoder
-from tunesmith.data.template import Renderer
-from tunesmith.methods._pairs import imitation, less_reference, log_probs, told
+from tunesmith.methods._pairs import encoder, imitation, less_reference, log_probs, told
 from tunesmith.methods.base import LossSum, summed
 from tunesmith.models.policy import Policy
+
+__all__ = ["NEEDS", "Config", "encoder", "loss", "measure"]
 
 NEEDS: frozenset[str] = frozenset({"reference"})
 
@@ -35,11 +35,6 @@ class Config(Section):
     """Whether log-probabilities are means over the tokens of an answer, not sums."""
     sft_weight: float = Field(0.0, ge=0)
     """Weight of the likelihood of the chosen answer, added so that it does not fall."""
-
-
-def encoder(renderer: Renderer, config: Config) -> PairEncoder:
-    """Both answers of a row as one example."""
-    return PairEncoder(renderer)
 
 
 def loss(policy: Policy, batch: Batch, config: Config) -> LossSum:

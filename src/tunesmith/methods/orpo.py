@@ -15,11 +15,11 @@ from torch import Tensor
 
 from tunesmith.config.section import Section
 from tunesmith.data.example import Batch
-from tunesmith.data.preferences import PairEncoder
-from tunesmith.data.template import Renderer
-from tunesmith.methods._pairs import Sides, imitation, log_probs, logistic, told
+from tunesmith.methods._pairs import Sides, encoder, imitation, log_probs, logistic, told
 from tunesmith.methods.base import LossSum, summed
 from tunesmith.models.policy import Policy
+
+__all__ = ["NEEDS", "Config", "encoder", "loss", "measure"]
 
 NEEDS: frozenset[str] = frozenset()
 
@@ -34,11 +34,6 @@ class Config(Section):
     """Train on chosen answers, and raise their odds over those of rejected ones."""
     beta: float = Field(0.1, ge=0)
     """Weight of the odds ratio, lambda of the paper."""
-
-
-def encoder(renderer: Renderer, config: Config) -> PairEncoder:
-    """Both answers of a row as one example."""
-    return PairEncoder(renderer)
 
 
 def loss(policy: Policy, batch: Batch, config: Config) -> LossSum:

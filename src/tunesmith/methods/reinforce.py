@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tunesmith.data.example import Batch
 from tunesmith.data.rollout import Group, Lesson
 from tunesmith.data.template import Renderer
-from tunesmith.methods._sampled import Anchored, Asking, penalties, rewards, trainable, whitened
+from tunesmith.methods._sampled import Asking, Penalised, penalties, rewards, trainable, whitened
 from tunesmith.methods._surrogate import Clip, drift, old
 from tunesmith.methods.base import LossSum
 from tunesmith.models.policy import Policy
@@ -25,7 +25,7 @@ from tunesmith.models.policy import Policy
 NEEDS: frozenset[str] = frozenset({"sampler"})
 
 
-class Config(Anchored):
+class Config(Penalised):
     """Keys of `method` with `name: reinforce`."""
 
     name: Literal["reinforce"] = "reinforce"
@@ -36,11 +36,6 @@ class Config(Anchored):
     """What rewards are compared with: 0, the mean of all answers drawn, or of those to a prompt."""
     normalize: bool = True
     """Whether advantages are centred and divided by their deviation over all tokens drawn."""
-
-    @property
-    def judged_first(self) -> bool:
-        """Also where rewards lose what the model has moved."""
-        return self.steps_per_rollout > 1 or bool(self.beta)
 
 
 def encoder(renderer: Renderer, config: Config) -> Asking:

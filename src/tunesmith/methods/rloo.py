@@ -17,7 +17,7 @@ from pydantic import Field
 from tunesmith.data.example import Batch
 from tunesmith.data.rollout import Group, Lesson
 from tunesmith.data.template import Renderer
-from tunesmith.methods._sampled import Anchored, Asking, by_answer, penalties, rewards, trainable
+from tunesmith.methods._sampled import Asking, Penalised, by_answer, penalties, rewards, trainable
 from tunesmith.methods._surrogate import Clip, drift, old, sums
 from tunesmith.methods.base import LossSum
 from tunesmith.models.policy import Policy
@@ -25,7 +25,7 @@ from tunesmith.models.policy import Policy
 NEEDS: frozenset[str] = frozenset({"sampler"})
 
 
-class Config(Anchored):
+class Config(Penalised):
     """Keys of `method` with `name: rloo`."""
 
     name: Literal["rloo"] = "rloo"
@@ -34,11 +34,6 @@ class Config(Anchored):
     """Answers drawn to each prompt."""
     clip: tuple[float, float] = (0.2, 0.2)
     """How far the ratio of an answer may lead below and above 1."""
-
-    @property
-    def judged_first(self) -> bool:
-        """Also where rewards lose what the model has moved."""
-        return self.steps_per_rollout > 1 or bool(self.beta)
 
 
 def encoder(renderer: Renderer, config: Config) -> Asking:

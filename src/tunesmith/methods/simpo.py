@@ -14,11 +14,11 @@ from torch import Tensor
 
 from tunesmith.config.section import Section
 from tunesmith.data.example import Batch
-from tunesmith.data.preferences import PairEncoder
-from tunesmith.data.template import Renderer
-from tunesmith.methods._pairs import imitation, log_probs, logistic, told
+from tunesmith.methods._pairs import encoder, imitation, log_probs, logistic, told
 from tunesmith.methods.base import LossSum, summed
 from tunesmith.models.policy import Policy
+
+__all__ = ["NEEDS", "Config", "encoder", "loss", "measure"]
 
 NEEDS: frozenset[str] = frozenset()
 
@@ -36,11 +36,6 @@ class Config(Section):
     """Share of the rows whose chosen answer is in truth the worse one."""
     sft_weight: float = Field(0.0, ge=0)
     """Weight of the likelihood of the chosen answer, added so that it does not fall."""
-
-
-def encoder(renderer: Renderer, config: Config) -> PairEncoder:
-    """Both answers of a row as one example."""
-    return PairEncoder(renderer)
 
 
 def loss(policy: Policy, batch: Batch, config: Config) -> LossSum:
