@@ -10,6 +10,7 @@ What is tested shares a process with its tests: a program that is written to dec
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,8 @@ from pydantic import Field
 from tunesmith.config.section import Section
 from tunesmith.evaluate import sandbox
 from tunesmith.evaluate.fenced import code_in
-from tunesmith.evaluate.graders.base import Answered, Scored, failed
+from tunesmith.evaluate.graders._boxed import graded, requests_of
+from tunesmith.evaluate.graders.base import Answered, Scored
 from tunesmith.evaluate.means import Means
 from tunesmith.evaluate.sandbox.box import Box, Request
 from tunesmith.evaluate.templates import Template, fill, look_up
@@ -53,18 +55,12 @@ def check(config: Config, reference: str, row: Mapping[str, Any]) -> None:
 
 def score_all(config: Config, answers: Sequence[Answered], means: Means) -> list[Scored]:
     """1 or 0 for each program, or with `each` the share of tests that it passes."""
-    requests: list[Request | Scored] = []
-    for answer in answers:
-        try:
-            requests.append(_request(config, answer))
-        except ValueError as error:
-            requests.append(failed(error))
-    asked = [request for request in requests if not isinstance(request, Scored)]
-    longest = max((len(request[1]["tests"]) for request in asked), default=0)
-    seconds = config.timeout_seconds * (longest + 1) + 1
-    source = SOURCE.read_text(encoding="utf-8")
-    graded = iter(Box(source, seconds, config.memory_mib, fresh=True).grade(asked))
-    shares = [each if isinstance(each, Scored) else Scored(next(graded).score) for each in requests]
+    requests = requests_of(partial(_request, config), answers)
+    sizes = [len(each[1]["tests"]) for each in requests if not isinstance(each, Scored)]
+    seconds = config.timeout_seconds * (max(sizes, default=0) + 1) + 1
+    box = Box(SOURCE.read_text(encoding="utf-8"), seconds, config.memory_mib, fresh=True)
+    done = graded(box, requests)
+    shares = [each if isinstance(each, Scored) else Scored(each.score) for each in done]
     return shares if config.each else [replace(each, score=each.score // 1) for each in shares]
 
 

@@ -8,6 +8,7 @@ or all of it.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,8 @@ from pydantic import Field, field_validator
 from tunesmith.config.section import Section
 from tunesmith.evaluate import sandbox
 from tunesmith.evaluate.fenced import code_in
-from tunesmith.evaluate.graders.base import Answered, Scored, failed
+from tunesmith.evaluate.graders._boxed import graded, requests_of
+from tunesmith.evaluate.graders.base import Answered, Scored
 from tunesmith.evaluate.means import Means
 from tunesmith.evaluate.sandbox.box import Box, Request
 from tunesmith.evaluate.templates import Template, fill
@@ -58,21 +60,14 @@ def check(config: Config, reference: str, row: Mapping[str, Any]) -> None:
 
 def score_all(config: Config, answers: Sequence[Answered], means: Means) -> list[Scored]:
     """1 or 0 for each query."""
-    requests: list[Request | Scored] = []
-    for answer in answers:
-        try:
-            requests.append(_request(config, answer))
-        except ValueError as error:
-            requests.append(failed(error))
+    requests = requests_of(partial(_request, config), answers)
     box = Box(
         SOURCE.read_text(encoding="utf-8"),
         2 * config.timeout_seconds + 1,
         config.memory_mib,
         readable=(config.database,) if config.database else (),
     )
-    graded = iter(box.grade([each for each in requests if not isinstance(each, Scored)]))
-    scored = [each if isinstance(each, Scored) else next(graded) for each in requests]
-    return [Scored(each.score, each.failure) for each in scored]
+    return [Scored(each.score, each.failure) for each in graded(box, requests)]
 
 
 def _request(config: Config, answer: Answered) -> Request:
