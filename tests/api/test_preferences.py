@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.methods.example_rows import needed_keys, rows_for
-from tunesmith.api import build, reference, session
+from tunesmith.api import beforehand, build, session
 from tunesmith.api.plan import plan
 from tunesmith.api.reference import add_reference
 from tunesmith.api.resolve import resolve
@@ -173,7 +173,7 @@ def test_the_loss_of_kto_does_not_depend_on_the_passes(paired, tmp_path) -> None
 
 
 def test_the_plan_tells_what_asking_takes_and_asks_little(paired, monkeypatch) -> None:
-    monkeypatch.setattr(reference, "MAX_TOKENS", 128)
+    monkeypatch.setattr(beforehand, "MAX_TOKENS", 128)
     monkeypatch.setattr(sys.modules[plan.__module__], "FIT_SECONDS", 0.0)
     recipe = paired("dpo")
     found = plan(recipe)

@@ -260,6 +260,7 @@ class Pairs(Lengths):
 def test_sequences_of_one_row_stay_together_with_their_numbers(texts, tmp_path: Path) -> None:
     made = prepare([texts("4 3", "2 5")], Pairs(), OPTIONS, tmp_path / "cache")
     assert made.lengths.tolist() == [7, 7]
+    assert made.num_sequences.tolist() == [2, 2]
     assert [[len(one) for one in example.sequences()] for example in made] == [[4, 3], [2, 5]]
     assert [example.numbers["margin"].tolist() for example in made] == [[1.0], [-3.0]]
     (columns,) = made.columns()
@@ -279,4 +280,5 @@ def test_one_row_can_make_several_examples(texts, tmp_path: Path) -> None:
 
     made = prepare([texts(4, 5)], Halves(), OPTIONS, tmp_path / "cache")
     assert made.lengths.tolist() == [4, 4, 5, 5]
+    assert made.num_sequences.tolist() == [1, 1, 1, 1]
     assert [example.row for example in made] == [1, 1, 2, 2]

@@ -4,23 +4,17 @@ Computed once, before step 1, and kept on the disk under a name made of all that
 resumed run, or another one over the same rows, reads it back.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
-from hashlib import sha256
-from itertools import islice, pairwise
+from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import torch
 
-from tunesmith.api.build import Learner, Rows, pad_id
-from tunesmith.api.resolve import device
-from tunesmith.config.home import home
-from tunesmith.data.collate import collate
+from tunesmith.api.beforehand import passes, path_of
+from tunesmith.api.build import Learner, Rows
 from tunesmith.data.example import Batch
-from tunesmith.data.order import plan_batches
 from tunesmith.data.prepared import Prepared
 from tunesmith.export.artefact import fingerprints
 from tunesmith.methods import base as methods
@@ -32,8 +26,6 @@ from tunesmith.runs.events import Event, Phase
 
 REFERENCE = "reference"
 """In a method's NEEDS, and the name of the numbers that its batches bring."""
-MAX_TOKENS = 1024
-"""Tokens of one forward pass."""
 REHEARSED = 4
 """Passes that stand for all in a plan."""
 
@@ -54,11 +46,11 @@ def add_reference(
     if REFERENCE not in methods.load(recipe.method.name).NEEDS:
         return
     for prepared in filter(None, (rows.train, rows.heldout)):
-        path, counts = _path(recipe, base, learner, prepared), _num_sequences(prepared)
+        path, counts = _path(recipe, base, learner, prepared), prepared.num_sequences
         if not _kept(path, counts):
             notice(Phase("asking the model, before it is trained, how likely each answer is"))
             path.parent.mkdir(parents=True, exist_ok=True)
-            asked = _asked(rows, prepared, recipe.data.packing)
+            asked = passes(rows, prepared, recipe.data.packing)
             write_durably(path, _log_probs(learner, asked).tobytes())
         values = np.split(np.fromfile(path, dtype=np.float32), np.cumsum(counts)[:-1])
         prepared.add_numbers(REFERENCE, values.__getitem__)
@@ -74,11 +66,11 @@ def rehearse_reference(recipe: Recipe, base: BaseSource, rows: Rows, learner: Le
     if REFERENCE not in methods.load(recipe.method.name).NEEDS:
         return seconds
     for prepared in filter(None, (rows.train, rows.heldout)):
-        counts = _num_sequences(prepared)
+        counts = prepared.num_sequences
         prepared.add_numbers(REFERENCE, lambda i, counts=counts: np.zeros(counts[i], np.float32))
         if _kept(_path(recipe, base, learner, prepared), counts):
             continue
-        part = list(islice(_asked(rows, prepared, recipe.data.packing), REHEARSED + 1))
+        part = list(islice(passes(rows, prepared, recipe.data.packing), REHEARSED + 1))
         _log_probs(learner, part[:1])  # The first one warms caches up.
         timed = part[1:] or part
         start = perf_counter()
@@ -97,50 +89,25 @@ def _num_computed(prepared: Prepared, part: list[Batch]) -> float:
 
 def _path(recipe: Recipe, base: BaseSource, learner: Learner, prepared: Prepared) -> Path:
     """Where the numbers lie, or will."""
-    return home() / REFERENCE / f"{_key(recipe, base, learner, prepared)}.f32"
-
-
-def _num_sequences(prepared: Prepared) -> np.ndarray:
-    """(N,) sequences of each example."""
-    return np.array([max(len(prepared[i].parts), 1) for i in range(len(prepared))])
+    asked = {
+        "base": base.sha256,
+        "start": fingerprints(learner.attached.trained) if learner.attached.continued else {},
+        "model": recipe.model.model_dump(mode="json", exclude={"base", "revision"}),
+        "adapter": recipe.adapter.model_dump(mode="json"),
+    }
+    return path_of(REFERENCE, recipe, prepared, asked)
 
 
 def _kept(path: Path, counts: np.ndarray) -> bool:
     return path.is_file() and path.stat().st_size == 4 * counts.sum()
 
 
-def _asked(rows: Rows, prepared: Prepared, packed: bool) -> Iterator[Batch]:
-    """All examples in order, in passes."""
-    bounds = plan_batches(prepared.lengths, np.arange(len(prepared)), None, MAX_TOKENS)
-    for start, stop in pairwise(bounds):
-        examples = [prepared[i] for i in range(start, stop)]
-        yield collate(examples, packed, pad_id(rows.renderer))
-
-
 @torch.no_grad()
 def _log_probs(learner: Learner, batches: Iterable[Batch]) -> np.ndarray:
     """(S,) float32 of all sequences in order."""
-    attached, policy = learner.attached, learner.policy
-    plain = attached.disabled if attached.disabled and not attached.continued else nullcontext
-    found = []
-    with resting(policy.model), plain():
+    policy, found = learner.policy, []
+    with resting(policy.model), learner.as_before():
         for batch in batches:
             told = policy.sequence_log_probs(batch.to(policy.device))
             found.append(told.float().cpu().numpy())
     return np.concatenate(found)
-
-
-def _key(recipe: Recipe, base: BaseSource, learner: Learner, prepared: Prepared) -> str:
-    """SHA-256 over all that decides the numbers, their last bits included."""
-    start = fingerprints(learner.attached.trained) if learner.attached.continued else {}
-    parts = {
-        "base": base.sha256,
-        "examples": prepared.key,
-        "start": start,
-        "model": recipe.model.model_dump(mode="json", exclude={"base", "revision"}),
-        "adapter": recipe.adapter.model_dump(mode="json"),
-        "packing": recipe.data.packing,
-        "train": [recipe.train.precision, recipe.train.kernels],
-        "machine": [str(device()), torch.get_num_threads(), torch.__version__],
-    }
-    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -4,20 +4,15 @@ The file is named by all that decides what is in it, so that another run, or a r
 back, and the teacher is loaded only when there is something to ask.
 """
 
-import json
 from collections.abc import Callable, Iterator
-from hashlib import sha256
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from tunesmith.api.build import Rows, pad_id
+from tunesmith.api.beforehand import passes, path_of
+from tunesmith.api.build import Rows
 from tunesmith.api.resolve import device
-from tunesmith.config.home import home
-from tunesmith.data.collate import collate
-from tunesmith.data.order import plan_batches
 from tunesmith.data.prepared import Prepared
 from tunesmith.data.tokenizer_facts import tokenizer_state
 from tunesmith.engine.precision import DTYPES
@@ -36,8 +31,6 @@ TEACHER = "teacher"
 """In a method's NEEDS; its `Config` then has the keys teacher, top_k and temperature."""
 IDS, LOG_PROBS = "teacher_ids", "teacher_log_probs"
 """Numbers that its batches bring, (N, top_k) each. Ids are exact in float32 up to 16 million."""
-MAX_TOKENS = 1024
-"""Tokens of one forward pass."""
 
 
 def add_teacher(recipe: Recipe, base: Base, rows: Rows, notice: Callable[[Event], None]) -> None:
@@ -50,7 +43,8 @@ def add_teacher(recipe: Recipe, base: Base, rows: Rows, notice: Callable[[Event]
         return
     source = find(recipe.method.teacher, None)
     asked = [prepared for prepared in (rows.train, rows.heldout) if prepared is not None]
-    paths = [home() / TEACHER / f"{_key(recipe, source, each)}.f32" for each in asked]
+    what = {"teacher": source.sha256, "asked": [recipe.method.top_k, recipe.method.temperature]}
+    paths = [path_of(TEACHER, recipe, each, what) for each in asked]
     if not all(path.is_file() for path in paths):
         notice(Phase(f"asking the teacher {recipe.method.teacher} about every answer"))
         policy = _policy(recipe, base, source)
@@ -82,11 +76,9 @@ def _answers(
 ) -> Iterator[np.ndarray]:
     """(n, 2, k) float32 for the n targets of each pass, in the order of the examples."""
     method = recipe.method
-    bounds = plan_batches(prepared.lengths, np.arange(len(prepared)), None, MAX_TOKENS)
-    for start, stop in pairwise(bounds):
-        examples = [prepared[i] for i in range(start, stop)]
-        batch = collate(examples, recipe.data.packing, pad_id(rows.renderer)).to(policy.device)
-        ids, log_probs = policy.most_likely(batch, method.top_k, method.temperature)
+    for batch in passes(rows, prepared, recipe.data.packing):
+        there = batch.to(policy.device)
+        ids, log_probs = policy.most_likely(there, method.top_k, method.temperature)
         yield torch.stack([ids.float(), log_probs], 1).cpu().numpy()
 
 
@@ -118,16 +110,3 @@ def _policy(recipe: Recipe, base: Base, source: BaseSource) -> Policy:
     if recipe.train.kernels == "fast":
         fast.lay_over(teacher.model)
     return Policy(teacher.model, recipe.train.kernels, DTYPES[recipe.train.precision])
-
-
-def _key(recipe: Recipe, source: BaseSource, prepared: Prepared) -> str:
-    """SHA-256 over all that decides the numbers, their last bits included."""
-    parts = {
-        "teacher": source.sha256,
-        "examples": prepared.key,
-        "asked": [recipe.method.top_k, recipe.method.temperature],
-        "packing": recipe.data.packing,
-        "train": [recipe.train.precision, recipe.train.kernels],
-        "machine": [str(device()), torch.get_num_threads(), torch.__version__],
-    }
-    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

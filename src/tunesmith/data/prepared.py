@@ -105,6 +105,7 @@ class Prepared(Sequence[Example]):
         begins: (N,) bool, False for an example that is the one before it in another phrasing.
         phrasings: Where the phrasings of each row begin, (rows + 1,); None without several.
         lengths: (N,) int32, tokens of each example.
+        num_sequences: (N,) int32, sequences of each.
         num_trained: (N,) int32, trained tokens of each.
         prompt_tokens: (N,) int32, tokens before the last answer of each; 0 for a text.
         fingerprints: (N,) int64; equal for examples with equal token ids.
@@ -124,6 +125,8 @@ class Prepared(Sequence[Example]):
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._offsets = [batch["input_ids"].offsets.to_numpy() for batch in self._batches]
         self.lengths = _joined([np.diff(offsets) for offsets in self._offsets])
+        parts = [np.diff(batch["parts"].offsets.to_numpy()) for batch in self._batches]
+        self.num_sequences = np.maximum(_joined(parts), 1)  # One sequence is not listed.
         self.num_trained = self._column("num_trained")
         self.prompt_tokens = self._column("prompt_tokens")
         self.fingerprints = self._column("fingerprint")
