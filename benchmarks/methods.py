@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmarks import e2e, machine
-from benchmarks.methods_table import plot, table
+from benchmarks.methods_table import Figures, plot, table
 from tunesmith import recipe
 from tunesmith.adapters import base as adapters
 
@@ -28,39 +28,6 @@ FACTORS = (1 / 3, 1.0, 3.0)
 EDGES = (1 / 9, 9.0)
 """Tried where the smallest or the largest of FACTORS is the best."""
 MAX_NEW_TOKENS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What one run gave.
-
-    Attributes:
-        adapter: Its name.
-        rate: Peak learning rate.
-        seed: Of the run.
-        trainable: Trained parameters.
-        share: Of all parameters.
-        heldout: Loss of held-out rows, nats per token; chooses the rate.
-        bleu: On the test rows, with all references.
-        rouge_l: Likewise.
-        kl: From the base on its own answers to general prompts, nats per token.
-        tokens_per_second: While training.
-        peak_gib: Resident memory.
-        megabytes: Of what was exported.
-    """
-
-    adapter: str
-    rate: float
-    seed: int
-    trainable: int
-    share: float
-    heldout: float
-    bleu: float
-    rouge_l: float
-    kl: float
-    tokens_per_second: float
-    peak_gib: float
-    megabytes: float
 
 
 @dataclass(frozen=True, slots=True)

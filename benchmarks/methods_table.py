@@ -1,9 +1,9 @@
 """The adapters' figures as a table, and as a picture of score against forgetting."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Protocol
 
 HEAD = (
     "| adapter | trained | share | rate | BLEU | ROUGE-L | KL | tokens/s | peak GiB | MB |\n"
@@ -11,12 +11,31 @@ HEAD = (
 )
 
 
-class Run(Protocol):
-    """One run's figures; `methods.Figures` says what each is."""
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one run gave.
 
+    Attributes:
+        adapter: Its name.
+        rate: Peak learning rate.
+        seed: Of the run.
+        trainable: Trained parameters.
+        share: Of all parameters.
+        heldout: Loss of held-out rows, nats per token; chooses the rate.
+        bleu: On the test rows, with all references.
+        rouge_l: Likewise.
+        kl: From the base on its own answers to general prompts, nats per token.
+        tokens_per_second: While training.
+        peak_gib: Resident memory.
+        megabytes: Of what was exported.
+    """
+
+    adapter: str
     rate: float
+    seed: int
     trainable: int
     share: float
+    heldout: float
     bleu: float
     rouge_l: float
     kl: float
@@ -25,13 +44,13 @@ class Run(Protocol):
     megabytes: float
 
 
-def table(found: dict[str, Sequence[Run]]) -> str:
+def table(found: dict[str, Sequence[Figures]]) -> str:
     """A Markdown table, best BLEU first: mean over the seeds, and in brackets their range."""
     rows = sorted(found.items(), key=lambda item: -mean(run.bleu for run in item[1]))
     return HEAD + "".join(_row(name, runs) for name, runs in rows)
 
 
-def _row(name: str, runs: Sequence[Run]) -> str:
+def _row(name: str, runs: Sequence[Figures]) -> str:
     one = runs[0]
     cells = [
         f"`{name}`",
@@ -53,7 +72,7 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return f"{mean(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def plot(found: dict[str, Sequence[Run]], path: Path) -> None:
+def plot(found: dict[str, Sequence[Figures]], path: Path) -> None:
     """BLEU over KL from the base, a point for each seed."""
     from matplotlib.figure import Figure
 

@@ -27,7 +27,7 @@ import torch
 from benchmarks.launch import turn
 from benchmarks.machine import describe
 from tunesmith.data.reading import read_file
-from tunesmith.data.row import RowProblem
+from tunesmith.data.row import ignore
 
 METHODS = ("dpo", "ipo", "kto", "orpo", "simpo", "cpo")
 FILES = {
@@ -106,7 +106,7 @@ def _split(name: str, folder: Path, arguments: argparse.Namespace) -> dict[str, 
     whole = folder / path.name.removesuffix(".gz")
     stored = path.read_bytes()
     whole.write_bytes(gzip.decompress(stored) if path.suffix == ".gz" else stored)
-    rows = [row.raw for row in read_file(whole, "preference", _pass, {"preference"})]
+    rows = [row.raw for row in read_file(whole, "preference", ignore, {"preference"})]
     Random(0).shuffle(rows)
     heldout, needed = arguments.heldout, arguments.steps * arguments.pairs
     parts = {"eval": rows[:heldout], "train": rows[heldout : heldout + needed]}
@@ -114,10 +114,6 @@ def _split(name: str, folder: Path, arguments: argparse.Namespace) -> dict[str, 
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
         (folder / f"{part_name}.jsonl").write_text(lines, encoding="utf-8")
     return {part_name: str(folder / f"{part_name}.jsonl") for part_name in parts}
-
-
-def _pass(source: str, number: int, problem: RowProblem) -> None:
-    """Rows that cannot be compared are left out of the table."""
 
 
 def _recipe(

@@ -46,8 +46,11 @@ def test_the_losses_of_examples_of_two_sequences_too():
 def test_one_source_or_a_method_that_does_not_say_tells_nothing():
     batch = collate([_example("a", 3)], True, 0)
     plain = LossSum(torch.tensor(1.0), 1)
-    assert telling(lambda batch: plain, NAMES)(batch) is plain
-    same = lambda batch: plain  # noqa: E731
+
+    def same(batch):
+        return plain
+
+    assert telling(same, NAMES)(batch) is plain
     assert telling(same, {"a": "first"}) is same
 
 

@@ -20,7 +20,7 @@ def test_loss_by_hand():
     # Logits [0, ln 3] give probabilities 1/4 and 3/4.
     hidden = torch.tensor([[1.0]], requires_grad=True)
     weight = torch.tensor([[0.0], [math.log(3.0)]])
-    loss = head.loss_sum(hidden, weight, torch.tensor([1]))
+    loss = head.losses(hidden, weight, torch.tensor([1]))[0]
     assert loss.item() == pytest.approx(-math.log(0.75), abs=1e-6)
     loss.backward()
     # d loss / d hidden = sum_v (p_v - y_v) w_v = 3/4 ln 3 - ln 3.
@@ -29,7 +29,7 @@ def test_loss_by_hand():
 
 def test_loss_and_gradients_equal_cross_entropy_over_several_chunks():
     hidden, weight, targets = _inputs()
-    loss = head.loss_sum(hidden, weight, targets)
+    loss = head.losses(hidden, weight, targets)[0]
     expected = F.cross_entropy(hidden @ weight.t(), targets, reduction="sum")
     torch.testing.assert_close(loss, expected)
     got = torch.autograd.grad(loss * 0.5, (hidden, weight))
@@ -55,22 +55,22 @@ def test_chunk_of_a_gpu_by_hand(gib, vocabulary, expected):
 @pytest.mark.parametrize("size", [7, 600, 1000])
 def test_the_size_of_a_chunk_changes_nothing(size, monkeypatch):
     hidden, weight, targets = _inputs()
-    expected = torch.autograd.grad(head.loss_sum(hidden, weight, targets), (hidden, weight))
+    expected = torch.autograd.grad(head.losses(hidden, weight, targets)[0], (hidden, weight))
     monkeypatch.setattr(head, "CHUNK", size)
-    got = torch.autograd.grad(head.loss_sum(hidden, weight, targets), (hidden, weight))
+    got = torch.autograd.grad(head.losses(hidden, weight, targets)[0], (hidden, weight))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_frozen_head_gets_no_gradient():
     hidden, weight, targets = _inputs()
-    head.loss_sum(hidden, weight.detach(), targets).backward()
+    head.losses(hidden, weight.detach(), targets)[0].backward()
     assert weight.grad is None
     assert hidden.grad is not None
 
 
 def test_no_labelled_position_gives_zero_with_a_zero_gradient():
     hidden, weight, _ = _inputs(n=0)
-    loss = head.loss_sum(hidden, weight, torch.zeros(0, dtype=torch.long))
+    loss = head.losses(hidden, weight, torch.zeros(0, dtype=torch.long))[0]
     loss.backward()
     assert loss.item() == 0.0
     assert weight.grad.abs().sum().item() == 0.0
@@ -78,7 +78,7 @@ def test_no_labelled_position_gives_zero_with_a_zero_gradient():
 
 def test_bf16_stays_close_to_fp32():
     hidden, weight, targets = _inputs(dtype=torch.bfloat16)
-    loss = head.loss_sum(hidden, weight, targets)
+    loss = head.losses(hidden, weight, targets)[0]
     expected = F.cross_entropy(hidden.float() @ weight.float().t(), targets, reduction="sum")
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(expected.item(), rel=5e-3)
@@ -87,7 +87,7 @@ def test_bf16_stays_close_to_fp32():
 def test_autocast_lowers_trained_fp32_weights():
     hidden, weight, targets = _inputs()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = head.loss_sum(hidden, weight, targets)
+        loss = head.losses(hidden, weight, targets)[0]
     loss.backward()
     assert weight.grad.dtype == torch.float32
     expected = F.cross_entropy(hidden @ weight.t(), targets, reduction="sum")
@@ -98,7 +98,7 @@ def test_token_nll_and_log_probabilities_agree_with_the_loss():
     hidden, weight, targets = _inputs()
     nll = head.token_nll(hidden, weight, targets)
     assert nll.shape == (1500,)
-    torch.testing.assert_close(nll.sum(), head.loss_sum(hidden, weight, targets).detach())
+    torch.testing.assert_close(nll.sum(), head.losses(hidden, weight, targets)[0].detach())
     log_probs = head.log_probabilities(hidden[:5], weight)
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(5))
 

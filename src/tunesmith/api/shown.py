@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.data.chat_text import program
 from tunesmith.data.encoded import Encoded
 from tunesmith.data.reading import read_source
-from tunesmith.data.row import Row, RowProblem
+from tunesmith.data.row import Row, RowProblem, ignore
 from tunesmith.data.store import Encoder
 from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError
@@ -63,7 +63,7 @@ def _heldout(recipe: Recipe, renderer: Renderer) -> list[Encoded]:
     encoder = methods.load(recipe.method.name).encoder(renderer, recipe.method)
     for source in recipe.data.eval_sources or ():
         try:
-            rows = read_source(source, _pass, encoder.shapes)
+            rows = read_source(source, ignore, encoder.shapes)
             for row in islice(rows, NUM_ROWS - len(found)):
                 found += _encoded(row, encoder)
         except DataError:
@@ -86,10 +86,6 @@ def _first(encoded: Encoded) -> Encoded:
     stop = encoded.parts[0] if encoded.parts else len(encoded.input_ids)
     ids, trained = encoded.input_ids[:stop], encoded.trained[:stop]
     return Encoded(ids, trained, encoded.prompt_tokens, encoded.truncated)
-
-
-def _pass(source: str, number: int, problem: RowProblem) -> None:
-    """Bad rows were dealt with when the run began."""
 
 
 def _prompts(

@@ -12,7 +12,7 @@ from tunesmith.data import shapes
 from tunesmith.data.chat_text import TRAINING_DAY
 from tunesmith.data.prepared import Columns, Prepared
 from tunesmith.data.reading import read_source
-from tunesmith.data.row import Content, Conversation, Preference, answered, place
+from tunesmith.data.row import Content, Conversation, Preference, answered, ignore, place
 from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError
 
@@ -224,7 +224,7 @@ def _sample(train: Prepared) -> Iterator[tuple[int, Conversation]]:
         chosen = near[spread[spread >= 0]]
         wanted = {int(train.row_numbers[index]): int(index) for index in chosen}
         shape = train.counts.shapes.get(str(file.path))
-        rows = read_source(file, lambda *bad: None, shapes.names(), shape)
+        rows = read_source(file, ignore, shapes.names(), shape)
         for row in rows if wanted else ():
             index = wanted.pop(row.number, None)
             asked = None if index is None else _asked(row.content)

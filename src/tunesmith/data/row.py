@@ -225,6 +225,10 @@ def refuse(source: str, number: int, problem: RowProblem) -> None:
     raise problem.at(source, number) from problem
 
 
+def ignore(source: str, number: int, problem: RowProblem) -> None:
+    """An `OnBad` for whoever reads rows whose problems are dealt with elsewhere."""
+
+
 def show(value: object, limit: int = 60) -> str:
     """A value of the user's file for a message, cut to `limit` characters."""
     text = repr(value)

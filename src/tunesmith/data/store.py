@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 from tunesmith.data.encoded import UNWEIGHED, Encoded
 from tunesmith.data.prepared import Prepared, open_prepared
 from tunesmith.data.reading import read_source
-from tunesmith.data.row import Content, OnBad, Row, RowProblem, refuse
+from tunesmith.data.row import Content, OnBad, Row, RowProblem, ignore, refuse
 from tunesmith.data.section import Source
 from tunesmith.data.sources import sha256
 from tunesmith.data.split import Part
@@ -130,8 +130,7 @@ def _read(
     if part is None or index >= part.files:
         return read_source(file, on_bad, encoder.shapes)
     # What cannot be read is on no side; it is counted with the rows that are trained on.
-    ignored: OnBad = lambda source, number, problem: None  # noqa: E731
-    return part.of(read_source(file, ignored if part.heldout else on_bad, encoder.shapes))
+    return part.of(read_source(file, ignore if part.heldout else on_bad, encoder.shapes))
 
 
 def _announced(rows: Iterator[Row], encoder: Encoder) -> Iterator[Row]:

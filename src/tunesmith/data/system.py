@@ -5,7 +5,7 @@ from itertools import islice
 
 from tunesmith.data import shapes
 from tunesmith.data.reading import read_source
-from tunesmith.data.row import Content, Conversation, RowProblem, answered
+from tunesmith.data.row import Content, Conversation, answered, ignore
 from tunesmith.data.section import Source
 
 LOOKED_AT = 200
@@ -16,7 +16,7 @@ def common_system(files: Sequence[Source]) -> str | None:
     """The one system message that the first rows of all files share; None when they differ."""
     found = set()
     for file in files:
-        rows = read_source(file, _pass, shapes.names())
+        rows = read_source(file, ignore, shapes.names())
         for row in islice(rows, LOOKED_AT):
             found.add(_system(row.content))
             if len(found) > 1:
@@ -29,7 +29,3 @@ def _system(content: Content) -> str | None:
     if not isinstance(said, Conversation) or said.messages[0].role != "system":
         return None
     return said.messages[0].content
-
-
-def _pass(source: str, number: int, problem: RowProblem) -> None:
-    """Bad rows were dealt with when the examples were made."""

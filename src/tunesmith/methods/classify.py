@@ -24,7 +24,7 @@ from tunesmith.config.section import Section
 from tunesmith.data.encoded import Encoded
 from tunesmith.data.example import Batch
 from tunesmith.data.reading import read_source
-from tunesmith.data.row import Labelled, RowProblem, show
+from tunesmith.data.row import Labelled, RowProblem, ignore, show
 from tunesmith.data.section import Source
 from tunesmith.data.template import Renderer
 from tunesmith.data.whole import Whole
@@ -70,7 +70,7 @@ def settle(config: Config, files: Sequence[Source]) -> Config:
         return config.model_copy(update={"labels": ["score"]})
     found: set[str] = set()
     for file in files:
-        for row in read_source(file, lambda *bad: None, SHAPES):
+        for row in read_source(file, ignore, SHAPES):
             found.update(row.content.labels)
     if len(found) < (2 if config.problem == "single" else 1):
         raise DataError(

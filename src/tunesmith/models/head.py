@@ -31,20 +31,6 @@ BYTES_PER_LOGIT = 10
 """At the widest moment of `cross_entropy_`: bf16 logits, an fp32 copy, their log-softmax."""
 
 
-def loss_sum(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-    """Sum of -log softmax(hidden weight^T)[target], in nats.
-
-    Args:
-        hidden_ND: (N, D) final hidden states at the labelled positions.
-        weight_VD: (V, D) the head; gets a gradient only when it requires one.
-        targets_N: (N,) int64 token ids.
-
-    Returns:
-        () float32. Zero, with a zero gradient, when N is 0.
-    """
-    return losses(hidden_ND, weight_VD, targets_N)[0]
-
-
 def losses(
     hidden_ND: Tensor,
     weight_VD: Tensor,
@@ -59,15 +45,15 @@ def losses(
     Label smoothing: Szegedy et al. 2016 (arXiv:1512.00567, section 7).
 
     Args:
-        hidden_ND: As for `loss_sum`.
-        weight_VD: As for `loss_sum`.
-        targets_N: As for `loss_sum`.
+        hidden_ND: (N, D) final hidden states at the labelled positions.
+        weight_VD: (V, D) the head; gets a gradient only when it requires one.
+        targets_N: (N,) int64 token ids.
         factors_N: (N,) float32 factor of each loss; None for 1.
         smoothing: From 0 to 1.
 
     Returns:
-        () float32, the sum of factor times loss; and (N,) float32, each loss by itself, without
-        gradient.
+        () float32, the sum of factor times loss, zero with a zero gradient when N is 0; and (N,)
+        float32, each loss by itself, without gradient.
     """
     return _call(_LossSum, hidden_ND, weight_VD, targets_N, factors_N, smoothing)
 
@@ -136,7 +122,7 @@ def token_nll(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor
     """-log p(target) at each labelled position, (N,) float32 in nats.
 
     Differentiable, each position with its own factor upstream: what methods that weigh or compare
-    log-probabilities are made of. Arguments as for `loss_sum`.
+    log-probabilities are made of. Arguments as for `losses`.
     """
     return _call(_TokenNll, hidden_ND, weight_VD, targets_N)
 

@@ -13,6 +13,7 @@ Legend: P virtual tokens, B lines, T tokens of a line, C numbers of a virtual to
 model.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ class Laid:
     keywords: Keywords = field(default_factory=dict)
 
 
-class Soft(nn.Module):
+class Soft(nn.Module, ABC):
     """A soft prompt; each kind says how it is placed.
 
     Args:
@@ -80,6 +81,7 @@ class Soft(nn.Module):
         with torch.autocast(weight.device.type, enabled=False):
             return self.encoder(numbers_1P)[0]
 
+    @abstractmethod
     def lay(self, batch: Batch, model: PreTrainedModel, packs: bool) -> Laid:
         """Put the virtual tokens before each example of a batch; a shared prefix begins with them.
 
@@ -88,8 +90,8 @@ class Soft(nn.Module):
             model: That will compute it.
             packs: Whether Tunesmith's own attention does where the batch is packed.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def call(self, model: PreTrainedModel, keywords: Keywords) -> Keywords:
         """Put them before each line of a plain call, which has `input_ids`.
 
@@ -97,7 +99,6 @@ class Soft(nn.Module):
             model: That is called.
             keywords: Of the call.
         """
-        raise NotImplementedError
 
 
 def install(soft: Soft, model: PreTrainedModel) -> None:
