@@ -2,15 +2,19 @@
 
 The comparison of the LoRA paper (arXiv:2106.09685, table 3) on the starter model. Each adapter gets
 the same steps over the same rows; its learning rate is the best, by the loss of held-out rows, of
-the same factors on its usual rate, a further one tried where the best lies at the edge; that rate
-is run with the other seeds too. Runs that are there already are not repeated.
+the same factors on its usual rate, a further one tried where the best lies at the edge. The search
+runs side by side, a core for each run. Then every adapter runs at its rate, once for each seed and
+alone on the machine: those runs give the table. What was run already is not repeated.
 """
 
 import argparse
 import json
+import math
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -20,7 +24,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmarks import e2e, machine
-from benchmarks.methods_table import Figures, plot, table
+from benchmarks.methods_table import Base, Figures, plot, table
 from tunesmith import recipe
 from tunesmith.adapters import base as adapters
 
@@ -44,29 +48,74 @@ class Lab:
     out: Path
     steps: int
 
+    def heldout(self, adapter: str, rate: float, seed: int) -> float:
+        """Train on one core, measure nothing else, and keep no weights.
+
+        Returns:
+            Loss of the held-out rows after it, nats per token; infinite where the run diverged.
+        """
+        folder = self.out / f"search-{adapter}-{self.steps}-{rate:.2g}-{seed}"
+        report = self._report(folder, adapter, rate, seed, {"tasks": [], "probes": []}, threads=1)
+        for heavy in (
+            folder / "checkpoints",
+            folder / (report.get("artefact") or {}).get("path", "none"),
+        ):
+            shutil.rmtree(heavy, ignore_errors=True)
+        return report["eval_loss"]["after"] if report["status"] == "succeeded" else math.inf
+
     def run(self, adapter: str, rate: float, seed: int) -> Figures:
-        """Train with these, unless that was done, and read what came out.
+        """Train on the whole machine, and measure all that the table has.
 
         Raises:
-            SystemExit: The run failed; its error was printed.
+            SystemExit: The run diverged.
         """
         folder = self.out / f"{adapter}-{self.steps}-{rate:.2g}-{seed}"
-        report = folder / "report.json"
-        if not report.is_file() or json.loads(report.read_text())["status"] != "succeeded":
-            path = self.out / f"{folder.name}.yaml"
-            path.write_text(recipe.to_yaml(self._recipe(adapter, rate, seed, folder)))
-            command = [sys.executable, "-m", "tunesmith.cli.main", "train", str(path), "--json"]
-            done = subprocess.run(command, stdout=subprocess.DEVNULL)
-            if done.returncode:
-                raise SystemExit(f"{folder.name}: the run ended with {done.returncode}")
-        return self._figures(folder, adapter, rate, seed)
-
-    def _recipe(self, adapter: str, rate: float, seed: int, folder: Path) -> recipe.Recipe:
         task = {
             "path": str(self.rows.test),
             "grader": {"type": "text_similarity", "evaluation_metric": "rouge_l"},
             "max_new_tokens": MAX_NEW_TOKENS,
         }
+        threads = machine.num_cores()
+        report = self._report(folder, adapter, rate, seed, {"tasks": [task]}, threads)
+        if report["status"] != "succeeded":
+            raise SystemExit(f"{folder.name}: {report['status']}: {report['reason']}")
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        return self._figures(folder, report, adapter, rate, seed)
+
+    def base(self, trained: Figures) -> Base:
+        """What the base answers, as the run of these figures measured it before its first step."""
+        one = trained
+        outputs = self._outputs(
+            self.out / f"{one.adapter}-{self.steps}-{one.rate:.2g}-{one.seed}", 0
+        )
+        references = self.rows.references
+        return Base(e2e.bleu(outputs, references), e2e.rouge_l(outputs, references))
+
+    def _report(
+        self,
+        folder: Path,
+        adapter: str,
+        rate: float,
+        seed: int,
+        evaluate: dict[str, Any],
+        threads: int,
+    ) -> dict[str, Any]:
+        """The report of the run, which is done first unless it lies there to its end."""
+        if not _ended(folder):
+            path = self.out / f"{folder.name}.yaml"
+            path.write_text(recipe.to_yaml(self._recipe(folder, adapter, rate, seed, evaluate)))
+            command = [sys.executable, "-m", "tunesmith.cli.main", "train", str(path), "--json"]
+            variables = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+            done = subprocess.run(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=variables
+            )
+            if not _ended(folder):
+                raise SystemExit(f"{folder.name}: ended with {done.returncode}\n{done.stderr}")
+        return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+    def _recipe(
+        self, folder: Path, adapter: str, rate: float, seed: int, evaluate: dict[str, Any]
+    ) -> recipe.Recipe:
         return recipe.from_dict(
             {
                 "model": {"base": "starter"},
@@ -78,15 +127,16 @@ class Lab:
                     "schedule": "linear",
                     "seed": seed,
                 },
-                "evaluate": {"tasks": [task]},
+                "evaluate": evaluate,
+                "checkpoint": {"every": self.steps},
                 "output": {"dir": str(folder)},
             }
         )
 
-    def _figures(self, folder: Path, adapter: str, rate: float, seed: int) -> Figures:
-        report = json.loads((folder / "report.json").read_text())
-        details = folder / "evaluations" / f"step-{report['checkpoint']['best_step']}.json"
-        outputs = json.loads(details.read_text())["tasks"][0]["outputs"]
+    def _figures(
+        self, folder: Path, report: dict[str, Any], adapter: str, rate: float, seed: int
+    ) -> Figures:
+        outputs = self._outputs(folder, report["checkpoint"]["best_step"])
         artefact = folder / report["artefact"]["path"]
         weights = [path.stat().st_size for path in artefact.rglob("*.safetensors")]
         return Figures(
@@ -104,28 +154,26 @@ class Lab:
             sum(weights) / 1e6,
         )
 
+    def _outputs(self, folder: Path, step: int) -> list[str]:
+        details = json.loads((folder / "evaluations" / f"step-{step}.json").read_text())
+        return details["tasks"][0]["outputs"]
 
-def compare(lab: Lab, adapter: str, seeds: Sequence[int]) -> list[Figures]:
-    """All runs of one adapter: the rates with the first seed, the best rate with the others."""
+
+def _ended(folder: Path) -> bool:
+    """Whether the run came to an end that says something of its rate."""
+    path = folder / "report.json"
+    return path.is_file() and json.loads(path.read_text())["status"] in ("succeeded", "diverged")
+
+
+def search(lab: Lab, adapter: str, seed: int) -> dict[float, float]:
+    """Held-out loss by learning rate: of the factors, and of one beyond where the best is last."""
     usual = adapters.load(adapter).LEARNING_RATE
-    tried = {factor: lab.run(adapter, usual * factor, seeds[0]) for factor in FACTORS}
-    best = _best(tried)
+    tried = {usual * factor: lab.heldout(adapter, usual * factor, seed) for factor in FACTORS}
+    best = min(tried, key=tried.__getitem__)
     for edge, side in zip(EDGES, (FACTORS[0], FACTORS[-1]), strict=True):
-        if best == side:
-            tried[edge] = lab.run(adapter, usual * edge, seeds[0])
-    rate = usual * _best(tried)
-    return [*tried.values(), *(lab.run(adapter, rate, seed) for seed in seeds[1:])]
-
-
-def _best(tried: dict[float, Figures]) -> float:
-    return min(tried, key=lambda factor: tried[factor].heldout)
-
-
-def chosen(runs: Sequence[Figures]) -> list[Figures]:
-    """The runs at the rate that was best with the first seed."""
-    first = [run for run in runs if run.seed == runs[0].seed]
-    rate = min(first, key=lambda run: run.heldout).rate
-    return [run for run in runs if run.rate == rate]
+        if best == usual * side:
+            tried[usual * edge] = lab.heldout(adapter, usual * edge, seed)
+    return tried
 
 
 def with_defaults() -> list[str]:
@@ -152,25 +200,36 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/methods.json"))
     asked = parser.parse_args()
     lab = Lab(e2e.prepare(asked.folder, asked.runs, asked.rows), asked.runs, asked.steps)
+    with ThreadPoolExecutor(machine.num_cores()) as pool:
+        tried = pool.map(lambda name: search(lab, name, asked.seeds[0]), asked.adapters)
+        rates = {}
+        for name, losses in zip(asked.adapters, tried, strict=True):
+            rates[name] = losses
+            print(f"{name}: {_rates(losses)}", flush=True)
     found: dict[str, list[Figures]] = {}
-    for adapter in asked.adapters:
-        found[adapter] = compare(lab, adapter, asked.seeds)
-        _leave(asked.out, found, asked.steps, asked.rows)
-        print(f"{adapter}: BLEU {mean(run.bleu for run in chosen(found[adapter])):.1f}", flush=True)
+    for name, losses in rates.items():
+        rate = min(losses, key=losses.__getitem__)
+        found[name] = [lab.run(name, rate, seed) for seed in asked.seeds]
+        base = lab.base(found[name][0])
+        _leave(asked.out, base, found, {"steps": asked.steps, "rows": asked.rows, "rates": rates})
+        print(f"{name}: BLEU {mean(run.bleu for run in found[name]):.1f}", flush=True)
 
 
-def _leave(out: Path, found: dict[str, list[Figures]], steps: int, rows: int) -> None:
+def _rates(losses: dict[float, float]) -> str:
+    return ", ".join(f"{rate:.2g} gives {losses[rate]:.3f}" for rate in sorted(losses))
+
+
+def _leave(out: Path, base: Base, found: dict[str, list[Figures]], asked: dict[str, Any]) -> None:
     told: dict[str, Any] = {
         "date": date.today().isoformat(),
         "machine": machine.describe(machine.num_cores()),
-        "steps": steps,
-        "test_rows": rows,
+        **asked,
+        "base": asdict(base),
         "runs": [asdict(run) for runs in found.values() for run in runs],
     }
     out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    best = {name: chosen(runs) for name, runs in found.items()}
-    out.with_suffix(".md").write_text(table(best), encoding="utf-8")
-    plot(best, out.with_suffix(".png"))
+    out.with_suffix(".md").write_text(table(base, found), encoding="utf-8")
+    plot(base, found, out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -44,10 +44,24 @@ class Figures:
     megabytes: float
 
 
-def table(found: dict[str, Sequence[Figures]]) -> str:
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The untrained base on the test rows.
+
+    Attributes:
+        bleu: With all references.
+        rouge_l: Likewise.
+    """
+
+    bleu: float
+    rouge_l: float
+
+
+def table(base: Base, found: dict[str, Sequence[Figures]]) -> str:
     """A Markdown table, best BLEU first: mean over the seeds, and in brackets their range."""
     rows = sorted(found.items(), key=lambda item: -mean(run.bleu for run in item[1]))
-    return HEAD + "".join(_row(name, runs) for name, runs in rows)
+    last = f"| the base | | | | {base.bleu:.1f} | {base.rouge_l:.1f} | 0 | | | |\n"
+    return HEAD + "".join(_row(name, runs) for name, runs in rows) + last
 
 
 def _row(name: str, runs: Sequence[Figures]) -> str:
@@ -72,8 +86,8 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return f"{mean(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def plot(found: dict[str, Sequence[Figures]], path: Path) -> None:
-    """BLEU over KL from the base, a point for each seed."""
+def plot(base: Base, found: dict[str, Sequence[Figures]], path: Path) -> None:
+    """BLEU over KL from the base, a point for each seed, and the base as a line."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -82,6 +96,8 @@ def plot(found: dict[str, Sequence[Figures]], path: Path) -> None:
         kl, bleu = [run.kl for run in runs], [run.bleu for run in runs]
         axes.plot(kl, bleu, "o-", markersize=5)
         axes.annotate(name, (mean(kl), mean(bleu)), (4, 4), textcoords="offset points", fontsize=8)
+    axes.axhline(base.bleu, color="grey", linestyle="--", label="the base")
+    axes.legend(fontsize="small")
     axes.set_xlabel("KL from the base, nats per token (forgetting)")
     axes.set_ylabel("BLEU on the test rows")
     axes.set_xscale("symlog", linthresh=0.01)

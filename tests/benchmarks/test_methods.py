@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import e2e, methods, recipes
-from benchmarks.methods import Figures, chosen, compare, with_defaults
-from benchmarks.methods_table import plot, table
+from benchmarks.methods import search, with_defaults
+from benchmarks.methods_table import Base, Figures, plot, table
 
 
 @pytest.fixture
@@ -41,27 +41,38 @@ class Scripted:
     def __init__(self, best: float) -> None:
         self.best, self.asked = best, []
 
-    def run(self, adapter: str, rate: float, seed: int) -> Figures:
-        self.asked.append((rate, seed))
-        loss = abs(rate - self.best)
-        return Figures(adapter, rate, seed, 10, 0.1, loss, 30.0 + seed, 50.0, 0.1, 900.0, 1.0, 2.0)
+    def heldout(self, adapter: str, rate: float, seed: int) -> float:
+        self.asked.append(rate)
+        return abs(rate - self.best)
 
 
-@pytest.mark.parametrize(("factor", "num_runs"), [(1.0, 4), (3.0, 5), (1 / 9, 5)])
+@pytest.mark.parametrize(("factor", "num_runs"), [(1.0, 3), (3.0, 4), (1 / 9, 4)])
 def test_a_best_rate_at_the_edge_is_looked_beyond(factor, num_runs):
     usual = methods.adapters.load("lora").LEARNING_RATE
     lab = Scripted(usual * factor)
-    runs = compare(lab, "lora", [0, 1])
-    assert len(runs) == num_runs
-    assert [run.seed for run in chosen(runs)] == [0, 1]
-    assert {run.rate for run in chosen(runs)} == {usual * factor}
+    tried = search(lab, "lora", 0)
+    assert list(tried) == lab.asked
+    assert len(tried) == num_runs
+    assert min(tried, key=tried.get) == pytest.approx(usual * factor)
 
 
-def test_the_table_has_a_row_for_each_adapter(tmp_path):
-    found = {name: chosen(compare(Scripted(1.0), name, [0, 1])) for name in ("full", "lora")}
-    assert "30.5 (30.0 to 31.0)" in table(found)
-    assert table(found).count("\n") == 4
-    plot(found, tmp_path / "x.png")
+def test_a_run_that_diverged_is_the_worst_rate(tmp_path, monkeypatch):
+    lab = methods.Lab(None, tmp_path, 2)
+    ends = {"report": {"status": "diverged", "eval_loss": None, "artefact": None}}
+    monkeypatch.setattr(methods.Lab, "_report", lambda *_, **__: ends["report"])
+    assert lab.heldout("lora", 1.0, 0) == float("inf")
+
+
+def test_the_table_has_a_row_for_each_adapter_and_the_base(tmp_path):
+    def figures(name, seed):
+        return Figures(name, 1e-3, seed, 10, 0.1, 1.0, 30.0 + seed, 50.0, 0.1, 900.0, 1.0, 2.0)
+
+    found = {name: [figures(name, seed) for seed in (0, 1)] for name in ("full", "lora")}
+    text = table(Base(12.5, 40.0), found)
+    assert "30.5 (30.0 to 31.0)" in text
+    assert text.count("\n") == 5
+    assert "| the base | | | | 12.5 | 40.0 |" in text
+    plot(Base(12.5, 40.0), found, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 1000
     assert {"full", "lora"} <= set(with_defaults())
 
