@@ -27,11 +27,15 @@ from benchmarks import e2e, machine
 from benchmarks.methods_table import Base, Figures, plot, table
 from tunesmith import recipe
 from tunesmith.adapters import base as adapters
+from tunesmith.errors import RunError
+from tunesmith.runs.timeline import Timeline
 
 FACTORS = (1 / 3, 1.0, 3.0)
 EDGES = (1 / 9, 9.0)
 """Tried where the smallest or the largest of FACTORS is the best."""
 MAX_NEW_TOKENS = 64
+ENDS = (0, RunError.exit_code)
+"""Exit codes of runs that say something of their rate: it went well, or it diverged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +59,19 @@ class Lab:
             Loss of the held-out rows after it, nats per token; infinite where the run diverged.
         """
         folder = self.out / f"search-{adapter}-{self.steps}-{rate:.2g}-{seed}"
-        report = self._report(folder, adapter, rate, seed, {"tasks": [], "probes": []}, threads=1)
-        for heavy in (
-            folder / "checkpoints",
-            folder / (report.get("artefact") or {}).get("path", "none"),
-        ):
-            shutil.rmtree(heavy, ignore_errors=True)
-        return report["eval_loss"]["after"] if report["status"] == "succeeded" else math.inf
+        evaluate: dict[str, Any] = {"tasks": [], "probes": []}
+        if not self._train(folder, adapter, rate, seed, evaluate, threads=1):
+            return math.inf
+        report = _report(folder)
+        for heavy in ("checkpoints", report["artefact"]["path"]):
+            shutil.rmtree(folder / heavy, ignore_errors=True)
+        return report["eval_loss"]["after"]
 
     def run(self, adapter: str, rate: float, seed: int) -> Figures:
         """Train on the whole machine, and measure all that the table has.
 
         Raises:
-            SystemExit: The run diverged.
+            SystemExit: The run failed.
         """
         folder = self.out / f"{adapter}-{self.steps}-{rate:.2g}-{seed}"
         task = {
@@ -76,11 +80,10 @@ class Lab:
             "max_new_tokens": MAX_NEW_TOKENS,
         }
         threads = machine.num_cores()
-        report = self._report(folder, adapter, rate, seed, {"tasks": [task]}, threads)
-        if report["status"] != "succeeded":
-            raise SystemExit(f"{folder.name}: {report['status']}: {report['reason']}")
+        if not self._train(folder, adapter, rate, seed, {"tasks": [task]}, threads):
+            raise SystemExit(f"{folder.name} failed with its rate, which went well in the search")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        return self._figures(folder, report, adapter, rate, seed)
+        return self._figures(folder, adapter, rate, seed)
 
     def base(self, trained: Figures) -> Base:
         """What the base answers, as the run of these figures measured it before its first step."""
@@ -91,7 +94,7 @@ class Lab:
         references = self.rows.references
         return Base(e2e.bleu(outputs, references), e2e.rouge_l(outputs, references))
 
-    def _report(
+    def _train(
         self,
         folder: Path,
         adapter: str,
@@ -99,19 +102,21 @@ class Lab:
         seed: int,
         evaluate: dict[str, Any],
         threads: int,
-    ) -> dict[str, Any]:
-        """The report of the run, which is done first unless it lies there to its end."""
-        if not _ended(folder):
+    ) -> bool:
+        """Whether the run succeeded or failed by itself; done first unless it lies there.
+
+        Raises:
+            SystemExit: It ended in another way.
+        """
+        if _exit_code(folder) not in ENDS:
             path = self.out / f"{folder.name}.yaml"
             path.write_text(recipe.to_yaml(self._recipe(folder, adapter, rate, seed, evaluate)))
             command = [sys.executable, "-m", "tunesmith.cli.main", "train", str(path), "--json"]
             variables = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-            done = subprocess.run(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=variables
-            )
-            if not _ended(folder):
+            done = subprocess.run(command, capture_output=True, text=True, env=variables)
+            if _exit_code(folder) not in ENDS:
                 raise SystemExit(f"{folder.name}: ended with {done.returncode}\n{done.stderr}")
-        return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        return _exit_code(folder) == 0
 
     def _recipe(
         self, folder: Path, adapter: str, rate: float, seed: int, evaluate: dict[str, Any]
@@ -133,9 +138,8 @@ class Lab:
             }
         )
 
-    def _figures(
-        self, folder: Path, report: dict[str, Any], adapter: str, rate: float, seed: int
-    ) -> Figures:
+    def _figures(self, folder: Path, adapter: str, rate: float, seed: int) -> Figures:
+        report = _report(folder)
         outputs = self._outputs(folder, report["checkpoint"]["best_step"])
         artefact = folder / report["artefact"]["path"]
         weights = [path.stat().st_size for path in artefact.rglob("*.safetensors")]
@@ -159,10 +163,15 @@ class Lab:
         return details["tasks"][0]["outputs"]
 
 
-def _ended(folder: Path) -> bool:
-    """Whether the run came to an end that says something of its rate."""
-    path = folder / "report.json"
-    return path.is_file() and json.loads(path.read_text())["status"] in ("succeeded", "diverged")
+def _exit_code(folder: Path) -> int | None:
+    """How the run ended; None where it has not."""
+    events = folder / "events.jsonl"
+    ended = Timeline.read(events).finished if events.is_file() else []
+    return ended[-1]["exit_code"] if ended else None
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
 def search(lab: Lab, adapter: str, seed: int) -> dict[float, float]:

@@ -1,5 +1,6 @@
 """The comparison of adapters: rows apart, several references, the choice of a rate."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,12 @@ def test_a_best_rate_at_the_edge_is_looked_beyond(factor, num_runs):
     assert min(tried, key=tried.get) == pytest.approx(usual * factor)
 
 
-def test_a_run_that_diverged_is_the_worst_rate(tmp_path, monkeypatch):
-    lab = methods.Lab(None, tmp_path, 2)
-    ends = {"report": {"status": "diverged", "eval_loss": None, "artefact": None}}
-    monkeypatch.setattr(methods.Lab, "_report", lambda *_, **__: ends["report"])
-    assert lab.heldout("lora", 1.0, 0) == float("inf")
+def test_a_run_that_diverged_is_the_worst_rate_and_is_not_repeated(tmp_path):
+    folder = tmp_path / "search-lora-2-1-0"
+    folder.mkdir()
+    end = {"time": "2026-01-01T00:00:00Z", "event": "finished", "status": "failed"}
+    (folder / "events.jsonl").write_text(json.dumps({**end, "reason": "", "exit_code": 3}) + "\n")
+    assert methods.Lab(None, tmp_path, 2).heldout("lora", 1.0, 0) == float("inf")
 
 
 def test_the_table_has_a_row_for_each_adapter_and_the_base(tmp_path):
