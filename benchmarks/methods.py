@@ -2,7 +2,7 @@
 
 The comparison of the LoRA paper (arXiv:2106.09685, table 3) on the starter model. Each adapter gets
 the same steps over the same rows; its learning rate is the best, by the loss of held-out rows, of
-the same factors on its usual rate, a further one tried where the best lies at the edge. The search
+the same factors on its usual rate, and beyond while the best lies at the edge. The search
 runs side by side, a core for each run. Then every adapter runs at its rate, once for each seed and
 alone on the machine: those runs give the table. What was run already is not repeated.
 """
@@ -30,9 +30,9 @@ from tunesmith.adapters import base as adapters
 from tunesmith.errors import RunError
 from tunesmith.runs.timeline import Timeline
 
-FACTORS = (1 / 3, 1.0, 3.0)
-EDGES = (1 / 9, 9.0)
-"""Tried where the smallest or the largest of FACTORS is the best."""
+FACTORS = (1.0, 3.0, 1 / 3)
+MOST_RUNS = 5
+"""Of a search, which goes on by the same factor while the best rate is the last of a side."""
 MAX_NEW_TOKENS = 64
 ENDS = (0, RunError.exit_code)
 """Exit codes of runs that say something of their rate: it went well, or it diverged."""
@@ -175,13 +175,15 @@ def _report(folder: Path) -> dict[str, Any]:
 
 
 def search(lab: Lab, adapter: str, seed: int) -> dict[float, float]:
-    """Held-out loss by learning rate: of the factors, and of one beyond where the best is last."""
+    """Held-out loss by learning rate: of the factors, and beyond while the best is at the edge."""
     usual = adapters.load(adapter).LEARNING_RATE
     tried = {usual * factor: lab.heldout(adapter, usual * factor, seed) for factor in FACTORS}
-    best = min(tried, key=tried.__getitem__)
-    for edge, side in zip(EDGES, (FACTORS[0], FACTORS[-1]), strict=True):
-        if best == usual * side:
-            tried[usual * edge] = lab.heldout(adapter, usual * edge, seed)
+    while len(tried) < MOST_RUNS:
+        best = min(tried, key=tried.__getitem__)
+        if best not in (min(tried), max(tried)):
+            break
+        rate = best * 3 if best == max(tried) else best / 3
+        tried[rate] = lab.heldout(adapter, rate, seed)
     return tried
 
 

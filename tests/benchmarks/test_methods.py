@@ -47,7 +47,7 @@ class Scripted:
         return abs(rate - self.best)
 
 
-@pytest.mark.parametrize(("factor", "num_runs"), [(1.0, 3), (3.0, 4), (1 / 9, 4)])
+@pytest.mark.parametrize(("factor", "num_runs"), [(1.0, 3), (3.0, 4), (1 / 9, 5), (27.0, 5)])
 def test_a_best_rate_at_the_edge_is_looked_beyond(factor, num_runs):
     usual = methods.adapters.load("lora").LEARNING_RATE
     lab = Scripted(usual * factor)
