@@ -1,7 +1,8 @@
 """Methods that learn from their own answers, on a task the starter learns in minutes.
 
 Each recipe is trained for the same number of steps; told are the held-out score before and after,
-with its interval, and the mean reward of the answers drawn at each step.
+with its interval, the mean reward of the answers drawn at each step, and how far the model is from
+the base on general prompts (KL, nats per token).
 
     python -m benchmarks.policy OUT                         # about 20 CPU minutes a method and seed
     python -m benchmarks.policy OUT --methods grpo --steps 60 --seeds 0
@@ -67,6 +68,7 @@ def told(method: str, seed: int, run: Run) -> dict[str, Any]:
         "seed": seed,
         "task": {name: task[name] for name in ("n", "before", "after", "gain", "interval")},
         "seconds": run.report["train"]["seconds"],
+        "forgetting": run.report["forgetting"]["kl"],
         "steps": [step["step"] for step in steps],
         "reward": [step["figures"]["reward"] for step in steps],
         "entropy": [step["figures"]["entropy"] for step in steps],
@@ -78,8 +80,8 @@ def table(runs: Iterable[dict[str, Any]]) -> str:
     """Markdown, a row for each run."""
     lines = [
         "| method | seed | steps | minutes | reward, first steps | last | held-out before | after "
-        "| gain (95 %) |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| gain (95 %) | KL |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:
         task, reward = run["task"], run["reward"]
@@ -88,7 +90,8 @@ def table(runs: Iterable[dict[str, Any]]) -> str:
             f"| {run['method']} | {run['seed']} | {len(reward)} | {run['seconds'] / 60:.1f} "
             f"| {np.mean(reward[:WINDOW]):.2f} | {np.mean(reward[-WINDOW:]):.2f} "
             f"| {task['before']:.2f} | {task['after']:.2f} "
-            f"| {task['gain']:+.2f} ({low:+.2f} to {high:+.2f}) |"
+            f"| {task['gain']:+.2f} ({low:+.2f} to {high:+.2f}) "
+            f"| {run['forgetting']:.2f} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -5,36 +5,38 @@
 Trains the starter model by LoRA with every method on the pairs of each data set found in the folder
 (`llms_from_scratch`, `llamafactory_demo`, `hh_rlhf`), the same rows in the same order, and reads
 what the runs' own reports say of held-out pairs before and after, with paired 95 % intervals. KTO
-reads the pairs as two verdicts each. Rows longer than `--limit` are left out. The result is
-`results/preferences.json` and, for people, `results/preferences.md`.
+reads the pairs as two verdicts each. Rows longer than `--limit` are left out. Nothing of it is a
+timing, so a run has one core, and as many run side by side as there are. Runs that are there are
+not repeated. The result is `results/preferences.json` and, for people, `results/preferences.md`.
 """
 
 import argparse
 import gzip
 import json
+import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import torch
-
-from benchmarks.launch import turn
-from benchmarks.machine import describe
+from benchmarks.machine import describe, num_cores
 from tunesmith.data.reading import read_file
 from tunesmith.data.row import ignore
 
-METHODS = ("dpo", "ipo", "kto", "orpo", "simpo", "cpo")
+METHODS = ("dpo", "ipo", "kto", "orpo", "simpo", "cpo", "reward")
 FILES = {
     "llms_from_scratch": "instruction-data-with-preference.json",
     "llamafactory_demo": "dpo_en_demo.json",
     "hh_rlhf": "test.jsonl.gz",
 }
+HEAD = (
+    "| pairs of | method | accuracy before | after | change (95 %) | margin | log p chosen "
+    "| log p rejected |\n|---|---|---:|---:|---|---|---|---|"
+)
 RESULTS = Path(__file__).parent / "results" / "preferences.json"
 
 
@@ -49,9 +51,6 @@ class Result:
         pairs: Rows of a step.
         loss: Held-out loss of the method, before, after and interval of the change.
         figures: As `heldout_figures` of the report.
-        seconds: Of training.
-        tokens_per_second: Of training.
-        peak_memory_gib: Of the process.
     """
 
     data: str
@@ -60,23 +59,24 @@ class Result:
     pairs: int
     loss: dict[str, Any]
     figures: list[dict[str, Any]]
-    seconds: float
-    tokens_per_second: float
-    peak_memory_gib: float
 
 
 def main() -> None:
     """Run every method on every data set and write the table."""
     arguments = _arguments()
-    results = []
-    with tempfile.TemporaryDirectory() as temp:
-        for name in arguments.data:
-            files = _split(name, Path(temp) / name, arguments)
-            for method in arguments.methods:
-                recipe = _recipe(method, files, Path(temp) / f"{name}-{method}", arguments)
-                results.append(_run(name, recipe, arguments))
-                print(*_rows(results[-1]), sep="\n", flush=True)
-    _write(results, arguments.output)
+    files = {name: _split(name, arguments.runs / name, arguments) for name in arguments.data}
+    wanted = [(name, method) for name in arguments.data for method in arguments.methods]
+
+    def run(one: tuple[str, str]) -> Result:
+        name, method = one
+        return _run(name, _recipe(name, method, files[name], arguments), arguments)
+
+    with ThreadPoolExecutor(num_cores()) as pool:
+        results = []
+        for result in pool.map(run, wanted):
+            results.append(result)
+            print(_row(result), flush=True)
+    _write(results, arguments)
 
 
 def _arguments() -> argparse.Namespace:
@@ -90,9 +90,9 @@ def _arguments() -> argparse.Namespace:
         "--limit", type=int, default=256, help="most tokens of an answer with its prompt"
     )
     parser.add_argument("--heldout", type=int, default=100, help="pairs that are held out")
-    parser.add_argument("--rate", type=float, default=1e-4, help="learning rate, of all methods")
+    parser.add_argument("--rate", type=float, default=1e-4, help="of all methods")
+    parser.add_argument("--runs", type=Path, default=Path("runs/preferences"))
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--lock", type=Path, help="a file whose lock is held during each run")
     return parser.parse_args()
 
 
@@ -102,7 +102,7 @@ def _split(name: str, folder: Path, arguments: argparse.Namespace) -> dict[str, 
     The model is asked about every row before it is trained, so rows beyond these would cost time.
     """
     path = arguments.folder / name / FILES[name]
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     whole = folder / path.name.removesuffix(".gz")
     stored = path.read_bytes()
     whole.write_bytes(gzip.decompress(stored) if path.suffix == ".gz" else stored)
@@ -117,8 +117,9 @@ def _split(name: str, folder: Path, arguments: argparse.Namespace) -> dict[str, 
 
 
 def _recipe(
-    method: str, files: dict[str, str], folder: Path, arguments: argparse.Namespace
+    name: str, method: str, files: dict[str, str], arguments: argparse.Namespace
 ) -> dict[str, Any]:
+    folder = arguments.runs / f"{name}-{method}-{arguments.steps}-{arguments.rate:.2g}"
     return {
         "model": {"base": "starter"},
         "data": {**files, "max_tokens": arguments.limit, "overlong": "drop"},
@@ -138,47 +139,49 @@ def _recipe(
 
 def _run(name: str, recipe: dict[str, Any], arguments: argparse.Namespace) -> Result:
     folder = Path(recipe["output"]["dir"])
-    path = folder.with_suffix(".yaml")
-    path.write_text(json.dumps(recipe), encoding="utf-8")
-    command = [sys.executable, "-m", "tunesmith.cli.main", "train", str(path), "--json"]
-    with turn(arguments.lock):
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    return Result(
-        name,
-        recipe["method"]["name"],
-        arguments.steps,
-        arguments.pairs,
-        report["eval_loss"],
-        report["heldout_figures"],
-        report["train"]["seconds"],
-        report["train"]["tokens_per_second"],
-        report["train"]["peak_memory_gib"],
-    )
+    report = folder / "report.json"
+    if not report.is_file() or json.loads(report.read_text())["status"] != "succeeded":
+        path = folder.with_name(f"{folder.name}.yaml")
+        path.write_text(json.dumps(recipe), encoding="utf-8")
+        command = [sys.executable, "-m", "tunesmith.cli.main", "train", str(path), "--json"]
+        variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env=variables)
+    told = json.loads(report.read_text(encoding="utf-8"))
+    method = recipe["method"]["name"]
+    pairs = recipe["train"]["batch_rows"]
+    return Result(name, method, arguments.steps, pairs, told["eval_loss"], told["heldout_figures"])
 
 
-def _rows(result: Result) -> Iterator[str]:
-    """Lines of a Markdown table, one a figure."""
-    for each in ({"name": "loss", "n": "", **result.loss}, *result.figures):
-        low, high = each["interval"]
-        yield (
-            f"| {result.data} | {result.method} | {each['name']} | {each['before']:.3f} | "
-            f"{each['after']:.3f} | {each['after'] - each['before']:+.3f} | "
-            f"{low:+.3f} to {high:+.3f} |"
-        )
+def _row(result: Result) -> str:
+    """A line of the table."""
+    figures = {figure["name"]: figure for figure in result.figures}
+    cells = [result.data, f"`{result.method}`", *_change(figures["accuracy"], 2)]
+    for name in ("margin", "chosen_log_prob", "rejected_log_prob"):
+        cells.append(_change(figures[name], 2)[-1] if name in figures else "")
+    return f"| {' | '.join(cells)} |"
 
 
-def _write(results: list[Result], path: Path) -> None:
+def _change(figure: dict[str, Any], digits: int) -> list[str]:
+    """Before, after, and the change with its interval."""
+    before, after, (low, high) = figure["before"], figure["after"], figure["interval"]
+    change = f"{after - before:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+    return [f"{before:.{digits}f}", f"{after:.{digits}f}", change]
+
+
+def _write(results: list[Result], arguments: argparse.Namespace) -> None:
     """The runs as JSON, and beside them the table."""
+    path = arguments.output
     found = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe(torch.get_num_threads()),
+        "machine": describe(1),
+        "rate": arguments.rate,
+        "heldout": arguments.heldout,
+        "limit": arguments.limit,
         "runs": [asdict(result) for result in results],
     }
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    head = "| data | method | figure | before | after | change | 95 % interval |"
-    lines = [head, "|" + "---|" * 7, *(line for result in results for line in _rows(result))]
+    lines = [HEAD, *map(_row, results)]
     path.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
