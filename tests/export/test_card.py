@@ -54,7 +54,9 @@ def test_the_front_matter_is_that_of_the_hub(tmp_path):
 def test_figures_are_those_of_report_and_certificate(tmp_path):
     _, text = _written(tmp_path)
     assert "| tickets | 200 | 0.0 | 91.5 | +91.5 (87.0 to 95.0) |" in text
-    assert "| held-out loss |  | 2.416 | 0.214 | -2.202 (-2.271 to -2.133) |" in text
+    assert (
+        "| held-out loss, nats per token |  | 2.416 | 0.214 | -2.202 (-2.271 to -2.133) |" in text
+    )
     assert "mean KL from the base is 0.039 nats per token (0.031 to 0.049; budget: 0.2" in text
     assert f"| `train.jsonl` | - | `{'ab' * 32}` |" in text
     assert "| `adapter.rank` | `16` |" in text

@@ -30,6 +30,21 @@ def test_held_out_figures_stand_below_the_loss(tmp_path: Path) -> None:
     assert line in render(Material.read(folder))
 
 
+def test_a_loss_of_tokens_is_told_as_a_perplexity_too_and_one_of_rows_is_not(
+    tmp_path: Path,
+) -> None:
+    folder = fake_run(tmp_path / "run")
+    text = render(Material.read(folder))
+    assert "| held-out loss, nats per token | 2.416 | 0.214 | -2.202 |" in text
+    assert "| held-out perplexity | 11.2 | 1.24 | x 0.111 | x 0.103 to x 0.118 |" in text
+    report = json.loads(folder.report_json.read_text())
+    report["eval_loss"]["per"] = "row"
+    folder.report_json.write_text(json.dumps(report))
+    text = render(Material.read(folder))
+    assert "| held-out loss, per row | 2.416 |" in text
+    assert "perplexity" not in text
+
+
 @pytest.mark.parametrize("ending", ["succeeded", "failed", "interrupted", "killed"])
 def test_each_table_has_as_many_cells_in_each_line(tmp_path: Path, ending: str) -> None:
     text = render(Material.read(fake_run(tmp_path / "run", ending)))

@@ -74,6 +74,8 @@ def test_a_falling_loss_is_good() -> None:
         "(change -2.202, 95 % interval -2.271 to -2.133)."
     )
     assert sentence.tone == "good"
+    row = loss_sentence({"before": 0.7, "after": 0.6, "interval": [-0.2, -0.05], "per": "row"})
+    assert "from 0.700 to 0.600 per row (change" in row.text
     assert loss_sentence({"before": 0.2, "after": 0.4, "interval": [0.1, 0.3]}).tone == "bad"
 
 

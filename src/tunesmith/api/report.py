@@ -14,6 +14,7 @@ from tunesmith.engine.best import within
 from tunesmith.evaluate.statistics import paired_bootstrap
 from tunesmith.export.artefact import Artefact
 from tunesmith.export.certificate import Certificate
+from tunesmith.methods import base as methods
 from tunesmith.models.heads import LOGITS
 from tunesmith.models.quantize import num_parameters
 from tunesmith.runs.events import now
@@ -98,7 +99,7 @@ def assemble(
         ],
         "task": next((task for task in tasks if first and task["name"] == first.name), None),
         "tasks": tasks,
-        "eval_loss": _heldout(before, after),
+        "eval_loss": _heldout(session, before, after),
         "heldout_figures": _figures(before, after),
         "heldout_overall": _overall(before, after),
         "forgetting": _forgetting(session, chosen.measured, before, after),
@@ -205,7 +206,8 @@ def _pairs(before: Details, after: Details) -> list[tuple[Details, Details]]:
     return [(old[task["name"]], task) for task in after.get("tasks", []) if task["name"] in old]
 
 
-def _heldout(before: Details, after: Details) -> dict[str, Any] | None:
+def _heldout(session: Session, before: Details, after: Details) -> dict[str, Any] | None:
+    """Loss of the held-out rows, and whether it is that of a token or a number of a whole row."""
     if "heldout" not in before or "heldout" not in after:
         return None
     old, new = before["heldout"], after["heldout"]
@@ -215,6 +217,7 @@ def _heldout(before: Details, after: Details) -> dict[str, Any] | None:
         "before": sum(old["sums"]) / tokens,
         "after": sum(new["sums"]) / tokens,
         "interval": [interval.low, interval.high],
+        "per": "row" if hasattr(methods.load(session.recipe.method.name), "measure") else "token",
     }
 
 

@@ -15,7 +15,7 @@ import yaml
 from tunesmith.adapters.base import own_format
 from tunesmith.export.certificate import Certificate
 from tunesmith.runs.report.usage import gives_of, loading
-from tunesmith.runs.report.wording import count, figure, nats, num_bytes, percent, points
+from tunesmith.runs.report.wording import count, figure, loss_unit, nats, num_bytes, percent, points
 
 Record = dict[str, Any]
 
@@ -189,7 +189,15 @@ def _scores(report: Record) -> str:
         change = loss["after"] - loss["before"]
         interval = _interval(loss["interval"], nats)
         told = f"{nats(change, signed=True)} ({interval})"
-        rows.append(("held-out loss", "", nats(loss["before"]), nats(loss["after"]), told))
+        rows.append(
+            (
+                f"held-out loss, {loss_unit(loss)}",
+                "",
+                nats(loss["before"]),
+                nats(loss["after"]),
+                told,
+            )
+        )
     if not rows:
         return "Nothing was measured."
     return _table(rows, ("measure", "n", "before", "after", "change (95 % interval)"))

@@ -10,6 +10,7 @@ from tunesmith.runs.report.wording import (
     duration,
     figure,
     gib,
+    loss_unit,
     nats,
     percent,
     points,
@@ -62,7 +63,8 @@ def _score(task: Record | None) -> Card | None:
 def _loss(loss: Record | None) -> Card | None:
     if not loss:
         return None
-    note = f"from {nats(loss['before'])} nats" if loss["before"] is not None else "nats"
+    unit = loss_unit(loss)
+    note = unit if loss["before"] is None else f"from {nats(loss['before'])}, {unit}"
     return Card("Held-out loss", nats(loss["after"]), note, gain_tone(loss.get("interval"), -1))
 
 

@@ -1,17 +1,20 @@
 """What was measured: before and after, and on the way."""
 
+from math import exp, inf
 from typing import Any
 
 from tunesmith.runs.report.chapter import Cell, Chapter
 from tunesmith.runs.report.material import Material, Record
-from tunesmith.runs.report.wording import MISSING, count, figure, nats, percent, points
+from tunesmith.runs.report.wording import MISSING, count, figure, loss_unit, nats, percent, points
 
 
 def results(report: Record) -> Chapter | None:
     """What was measured before and after."""
     rows = [_task_row(task) for task in report.get("tasks") or [report.get("task")] if task]
     if loss := report.get("eval_loss"):
-        rows.append(_loss_row("held-out loss", loss))
+        rows.append(_loss_row(f"held-out loss, {loss_unit(loss)}", loss))
+        if loss.get("per") == "token":
+            rows.append(_perplexity_row(loss))
     rows += [_figure_row(each) for each in report.get("heldout_figures") or ()]
     if forgetting := report.get("forgetting"):
         budget = forgetting.get("budget")
@@ -43,6 +46,18 @@ def _loss_row(name: str, loss: Record, prefix: str = "") -> tuple[Cell, ...]:
     change = None if before is None or after is None else after - before
     between = _between(loss.get("interval"), lambda value: nats(value, signed=True))
     return name, nats(before), nats(after), nats(change, signed=True), between
+
+
+def _perplexity_row(loss: Record) -> tuple[Cell, ...]:
+    """The same loss as a perplexity, e to its power; the change is a factor."""
+    before, after = loss["before"], loss["after"]
+    change = None if before is None or after is None else after - before
+    factors = _between(loss.get("interval"), lambda value: f"x {_power(value)}")
+    return "held-out perplexity", _power(before), _power(after), f"x {_power(change)}", factors
+
+
+def _power(value: float | None) -> str:
+    return MISSING if value is None else figure(exp(value) if value < 700 else inf, digits=3)
 
 
 def _figure_row(found: Record) -> tuple[Cell, ...]:

@@ -6,7 +6,7 @@ from shlex import quote
 from typing import Literal
 
 from tunesmith.runs.report.material import Material, Record
-from tunesmith.runs.report.wording import count, figure, nats, percent, plural, points
+from tunesmith.runs.report.wording import count, figure, loss_unit, nats, percent, plural, points
 
 Tone = Literal["good", "bad", "warn", "plain"]
 """How a figure or a sentence is to be taken."""
@@ -104,11 +104,12 @@ def task_sentence(task: Record) -> Sentence:
 def loss_sentence(loss: Record) -> Sentence:
     """What became of the loss on held-out rows."""
     before, after, interval = loss["before"], loss["after"], loss.get("interval")
+    unit = loss_unit(loss)
     if before is None or after is None:
-        return Sentence(f"Held-out loss was {nats(before if after is None else after)} nats.")
+        return Sentence(f"Held-out loss was {nats(before if after is None else after)} {unit}.")
     tone = gain_tone(interval, better=-1)
     verb = {"good": "fell", "bad": "rose"}.get(tone, "went")
-    text = f"Held-out loss {verb} from {nats(before)} to {nats(after)} nats per token"
+    text = f"Held-out loss {verb} from {nats(before)} to {nats(after)} {unit}"
     if not interval:
         return Sentence(f"{text}.")
     between = f"change {nats(after - before, signed=True)}, 95 % interval "

@@ -5,6 +5,7 @@ Every function takes None (not measured) and then gives `-`, so that callers nee
 
 from datetime import UTC, datetime
 from math import isfinite
+from typing import Any
 
 MISSING = "-"
 """Stands for a figure that was not measured."""
@@ -30,6 +31,11 @@ def points(share: float | None, signed: bool = False) -> str:
         return MISSING
     # 0.0 is added because a rounded -0.0 would print as "-0.0".
     return f"{round(100 * share, 1) + 0.0:{'+' if signed else ''}.1f}"
+
+
+def loss_unit(loss: dict[str, Any]) -> str:
+    """What a held-out loss is: of a token, or whatever the method counts of a whole row."""
+    return "per row" if loss.get("per") == "row" else "nats per token"
 
 
 def nats(value: float | None, signed: bool = False) -> str:
