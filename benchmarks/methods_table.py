@@ -58,7 +58,10 @@ class Base:
 
 
 def table(base: Base, found: dict[str, Sequence[Figures]]) -> str:
-    """A Markdown table, best BLEU first: mean over the seeds, and in brackets their range."""
+    """A Markdown table, best BLEU first: mean over the seeds, and in brackets their range.
+
+    Speed and memory are those of the first run, which had the machine to itself.
+    """
     rows = sorted(found.items(), key=lambda item: -mean(run.bleu for run in item[1]))
     last = f"| the base | | | | {base.bleu:.1f} | {base.rouge_l:.1f} | 0 | | | |\n"
     return HEAD + "".join(_row(name, runs) for name, runs in rows) + last
@@ -74,8 +77,8 @@ def _row(name: str, runs: Sequence[Figures]) -> str:
         _spread([run.bleu for run in runs], 1),
         _spread([run.rouge_l for run in runs], 1),
         _spread([run.kl for run in runs], 3),
-        f"{mean(run.tokens_per_second for run in runs):,.0f}",
-        f"{max(run.peak_gib for run in runs):.1f}",
+        f"{one.tokens_per_second:,.0f}",
+        f"{one.peak_gib:.1f}",
         f"{one.megabytes:.2f}",
     ]
     return f"| {' | '.join(cells)} |\n"
