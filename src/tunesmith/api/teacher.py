@@ -4,6 +4,7 @@ The file is named by all that decides what is in it, so that another run, or a r
 back, and the teacher is loaded only when there is something to ask.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,6 +90,8 @@ def _write(path: Path, parts: Iterator[np.ndarray]) -> None:
     with disk_errors(path, 0), unfinished.open("wb") as file:
         for part in parts:
             file.write(np.ascontiguousarray(part).tobytes())
+        file.flush()
+        os.fsync(file.fileno())
     unfinished.replace(path)
 
 

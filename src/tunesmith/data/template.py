@@ -73,11 +73,6 @@ class Renderer:
         """Rows that are answers, or texts."""
         return ANSWERED
 
-    @property
-    def has_template(self) -> bool:
-        """Whether the base has a chat template."""
-        return self._chat is not None
-
     def weighing(self) -> "Renderer":
         """The same for a method that counts the loss of each token by its weight."""
         other = copy(self)

@@ -165,6 +165,7 @@ def training(report: Record) -> Chapter | None:
         "epochs": figure(train.get("epochs"), 3),
         "last loss": nats(train.get("final_loss")),
         "learning rate": "" if rate is None else f"{rate:g}",
+        "set by": train.get("learning_rate_source") or "",
         "time": seconds,
         "tokens per second": count(train.get("tokens_per_second")),
         "trained tokens per second": count(train.get("tokens_trained_per_second")),
@@ -261,8 +262,9 @@ def timings(report: Record) -> Chapter | None:
 
 def versions(lock: Record) -> Chapter | None:
     """The versions and hashes that the run was locked to."""
-    # The base and the data files have chapters of their own.
-    rest = {key: value for key, value in lock.items() if key not in ("base", "data")}
+    # These are told in chapters of their own.
+    elsewhere = ("base", "data", "learning_rate")
+    rest = {key: value for key, value in lock.items() if key not in elsewhere}
     return facts("Versions", "What the run was made with.", dict(_flattened(rest)))
 
 
