@@ -11,6 +11,7 @@ from tunesmith.adapters.base import Material
 from tunesmith.config.check import check
 from tunesmith.errors import ModelError, RecipeError
 from tunesmith.models import soft
+from tunesmith.models.quantize import quantize
 from tunesmith.models.soft_wrapper import disabled, installed
 from tunesmith.testing.architectures import build
 from tunesmith.testing.bases import random_base
@@ -54,6 +55,29 @@ def test_peft_loads_what_is_written(config, name, tmp_path):
     torch.testing.assert_close(inside(input_ids=ids).logits, expected)
     with disabled(loaded):
         assert torch.equal(inside(input_ids=ids).logits, random_base(name)(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_over_a_quantized_base_they_train_and_come_back(config, kind, tmp_path):
+    if kind == "nf4":
+        pytest.importorskip("bitsandbytes", reason="nf4 needs the extra `quant`")
+    adapter, ids = base.load(config.name), torch.arange(1, 12)[None]
+
+    def quantized():
+        model = random_base("llama").requires_grad_(False)
+        quantize(model, kind)
+        return model
+
+    attached = base.attach(config, quantized(), 1)
+    attached.model(input_ids=ids).logits.float().square().mean().backward()
+    gradients = [parameter.grad for parameter in attached.trained.values()]
+    assert all(grad is not None and torch.isfinite(grad).all() for grad in gradients)
+    assert any(grad.any() for grad in gradients)
+    attached.model.eval()
+    adapter.write(attached, tmp_path, "some/base")
+    loaded = installed(PeftModel.from_pretrained(quantized(), tmp_path).eval())
+    expected = attached.model(input_ids=ids).logits
+    torch.testing.assert_close(loaded(input_ids=ids).logits, expected)
 
 
 @pytest.mark.parametrize("adapter", [prompt, prefix])
