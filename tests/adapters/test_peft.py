@@ -3,9 +3,10 @@
 import pytest
 import torch
 from peft import PeftModel
+from peft.tuners.lycoris_utils import LycorisLayer
 
 from tests.adapters.conftest import attach, logits, move, small
-from tunesmith.adapters import peft
+from tunesmith.adapters import loha, lokr, peft
 from tunesmith.config.check import check
 from tunesmith.errors import RecipeError
 
@@ -50,3 +51,24 @@ def test_its_keys_reach_peft_and_peft_reads_the_result(keys, tmp_path):
 def test_what_peft_refuses_is_an_error_of_the_recipe():
     with pytest.raises(RecipeError, match="adapter: got .*Target modules"):
         attach(_read(kind="hra", target_modules=["c_attn"]))
+
+
+@pytest.mark.parametrize("adapter", [loha, lokr])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_updates_are_trained_in_the_type_of_the_model(adapter, dtype):
+    """As PEFT does it, but for the rounding of that type; measured they are PEFT's own."""
+    attached = move(attach(adapter.Config(), small().to(dtype)))
+    layers = [m for m in attached.model.modules() if isinstance(m, LycorisLayer)]
+    assert layers
+    tolerance = 1e-6 if dtype == torch.float32 else 2e-2
+    for layer in layers:
+        x = torch.randn(5, layer.in_features, generator=torch.Generator().manual_seed(0)).to(dtype)
+        theirs = type(layer)._get_delta_activations(layer, "default", x).detach()
+        assert torch.equal(layer.eval()._get_delta_activations("default", x), theirs)
+        ours = layer.train()._get_delta_activations("default", x)
+        assert ours.dtype == dtype
+        most = tolerance * float(theirs.abs().max())
+        torch.testing.assert_close(ours.float(), theirs, rtol=tolerance, atol=most)
+        ours.float().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in attached.trained.values())
+    assert {p.grad.dtype for p in attached.trained.values()} == {torch.float32}

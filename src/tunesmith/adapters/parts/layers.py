@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.adapters.base import Attached, kinds
 from tunesmith.adapters.parts import earlier, files
+from tunesmith.adapters.parts.lycoris import train_in_type_of_model
 from tunesmith.errors import RecipeError, TunesmithError
 from tunesmith.models.heads import task_of
 
@@ -44,6 +45,7 @@ def attach(
     config.task_type = task_of(model)
     with refusals("adapter"):
         peft_model = get_peft_model(model, config)
+    train_in_type_of_model(model)
     made = attached(model, peft_model)
     if from_:
         earlier.go_on(files.saved(made), from_, "adapter.from")
