@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from tunesmith.api import teacher
@@ -60,6 +61,38 @@ def test_stopped_and_resumed_it_ends_in_the_same_loss(distilled):
     assert [step["loss"] for step in resumed] == [step["loss"] for step in whole]
 
 
+@pytest.fixture
+def on_policy(distilled):
+    """The same by the student's own answers, which a teacher in memory judges."""
+    like = {"type": "text_similarity", "evaluation_metric": "rouge_l"}
+    recipe = distilled()
+    method = {"teacher": recipe.method.teacher, "top_k": 20, "max_new_tokens": 6, "grader": like}
+    data = recipe.model_dump(mode="json")
+    data["method"] = {"name": "gkd", "num_answers": 2, "divergence": "forward", **method}
+    data["train"] |= {"accumulate": 1, "learning_rate": 1e-3, "steps": 12, "epochs": None}
+    data["data"]["eval"] = None
+    return from_dict(data)
+
+
+def test_on_its_own_answers_the_student_comes_nearer_too(on_policy):
+    run = train(on_policy)
+    losses = [step["loss"] for step in _steps(run)]
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+    with safe_open(run.folder.rollouts / "step-1.safetensors", "np") as file:
+        tokens = len(file.get_tensor("answers"))
+        ids, log_probs = (file.get_tensor(f"token/teacher_{name}") for name in ("ids", "log_probs"))
+    assert ids.shape == log_probs.shape == (tokens, 20)
+    assert (log_probs[:, :-1] >= log_probs[:, 1:]).all()
+
+
+def test_on_its_own_answers_resumed_is_uninterrupted(on_policy):
+    whole = _steps(train(on_policy))
+    with pytest.raises(Interrupted):
+        train(on_policy, until=5)
+    resumed = _steps(resume(on_policy.output.dir))
+    assert [step["loss"] for step in resumed] == [step["loss"] for step in whole]
+
+
 @pytest.mark.parametrize("kernels", ["fast", "reference"])
 @pytest.mark.parametrize("packing", [True, False])
 def test_layout_and_kernels_change_nothing(distilled, kernels, packing):
@@ -77,9 +110,11 @@ def test_layout_and_kernels_change_nothing(distilled, kernels, packing):
     assert got["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-3)
 
 
-def test_another_tokenizer_is_refused(distilled, other):
+@pytest.mark.parametrize("name", ["distilled", "on_policy"])
+def test_another_tokenizer_is_refused(name, other, request):
+    built = request.getfixturevalue(name)
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens(["another"])
     tokenizer.save_pretrained(other)
     with pytest.raises(RecipeError, match=r"method.teacher.*tokenizer"):
-        train(distilled())
+        train(built() if name == "distilled" else built)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tunesmith.methods.distill import Config, divergence, with_rest
+from tunesmith.methods._divergence import divergence, with_rest
+from tunesmith.methods.distill import Config
 
 HALF = torch.tensor([[0.5, 0.25, 0.25]]).log()
 SURE = torch.tensor([[0.8, 0.1, 0.1]]).log()

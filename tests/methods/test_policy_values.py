@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.methods.drawn import Given, batch_of, group
+from tests.methods.example_rows import needed_keys
 from tunesmith.data.collate import collate
 from tunesmith.engine.rollouts.examples import example_of
 from tunesmith.methods import base
@@ -74,9 +75,16 @@ def test_a_step_cut_between_answers_is_the_same(case):
 SAMPLED = [name for name in base.names() if "sampler" in base.load(name).NEEDS]
 
 
+def _config(method, **keys):
+    return method.Config(**needed_keys(method.Config), **keys)
+
+
 def _drawn(method, config):
     numbers = {name: TRL[name][:8] for name in ("old", "reference")}
     values = {"values": np.linspace(0, 1, 8), "sampler": numbers["old"]}
+    if config.teacher_tokens:
+        values["teacher_ids"] = np.tile([7, 70, 170], (8, 1))
+        values["teacher_log_probs"] = -1.5 - np.random.default_rng(0).random((8, 3))
     groups = [
         group([3, 1, 4], [0.0, 1.0, 0.5], number=number, **numbers, **values) for number in range(3)
     ]
@@ -84,7 +92,7 @@ def _drawn(method, config):
 
 
 def _loss(method, parts, kernels="fast", packed=True):
-    config = method.Config(max_new_tokens=5, temperature=0.8)
+    config = _config(method, max_new_tokens=5, temperature=0.8)
     groups, lessons = _drawn(method, config)
     policy = Policy(tiny_model(seed=0), kernels, torch.float32)
     if hasattr(method, "companion"):
@@ -120,6 +128,6 @@ def test_neither_passes_nor_padding_nor_kernels_matter(name):
 @pytest.mark.parametrize("name", SAMPLED)
 def test_the_file_defines_what_a_method_is(name):
     method = base.load(name)
-    assert method.Config().name == name
+    assert _config(method).name == name
     assert "arXiv" in method.__doc__
-    assert set(_drawn(method, method.Config())[1][0].by_answer) <= {"advantage"}
+    assert set(_drawn(method, _config(method))[1][0].by_answer) <= {"advantage"}

@@ -8,6 +8,7 @@ from time import perf_counter
 from tunesmith.api.build import Learner, Rows, build_layout, pad_id
 from tunesmith.api.judges import means_in
 from tunesmith.api.rewards import build_rewards
+from tunesmith.api.teacher import open_teacher
 from tunesmith.data.loader import Loader
 from tunesmith.data.reading import read_file
 from tunesmith.data.rollout import Group
@@ -67,6 +68,7 @@ def supply(
             recipe.method,
             build_layout(recipe),
             pad_id(rows.renderer),
+            open_teacher(recipe, rows.renderer.tokenizer) if recipe.method.teacher_tokens else None,
         ),
         warn=lambda text: notice(Warned(text)),
     )

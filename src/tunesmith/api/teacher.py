@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from tunesmith.api.beforehand import passes, path_of
 from tunesmith.api.build import Rows
@@ -20,7 +21,7 @@ from tunesmith.engine.precision import DTYPES
 from tunesmith.errors import RecipeError
 from tunesmith.methods import base as methods
 from tunesmith.models import fast
-from tunesmith.models.base import Base, BaseSource
+from tunesmith.models.base import Base
 from tunesmith.models.load import load
 from tunesmith.models.policy import Policy
 from tunesmith.models.resolve import resolve as find
@@ -40,7 +41,8 @@ def add_teacher(recipe: Recipe, base: Base, rows: Rows, notice: Callable[[Event]
     Raises:
         RecipeError: The teacher has another tokenizer than the base.
     """
-    if TEACHER not in methods.load(recipe.method.name).NEEDS:
+    needs = methods.load(recipe.method.name).NEEDS
+    if TEACHER not in needs or "sampler" in needs:  # Answers that are drawn cannot be asked about.
         return
     source = find(recipe.method.teacher, None)
     asked = [prepared for prepared in (rows.train, rows.heldout) if prepared is not None]
@@ -48,7 +50,7 @@ def add_teacher(recipe: Recipe, base: Base, rows: Rows, notice: Callable[[Event]
     paths = [path_of(TEACHER, recipe, each, what) for each in asked]
     if not all(path.is_file() for path in paths):
         notice(Phase(f"asking the teacher {recipe.method.teacher} about every answer"))
-        policy = _policy(recipe, base, source)
+        policy = open_teacher(recipe, base.tokenizer)
         for prepared, path in zip(asked, paths, strict=True):
             if not path.is_file():
                 _write(path, _answers(recipe, policy, rows, prepared))
@@ -95,17 +97,22 @@ def _write(path: Path, parts: Iterator[np.ndarray]) -> None:
     unfinished.replace(path)
 
 
-def _policy(recipe: Recipe, base: Base, source: BaseSource) -> Policy:
-    """The teacher in memory, on the compute paths of the run.
+def open_teacher(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Policy:
+    """The teacher of `recipe.method` in memory, on the compute paths of the run.
+
+    Args:
+        recipe: Of the run.
+        tokenizer: Of the base.
 
     Raises:
         RecipeError: It has another tokenizer.
     """
+    source = find(recipe.method.teacher, None)
     teacher = load(source, DTYPES[recipe.train.precision])
-    if tokenizer_state(teacher.tokenizer) != tokenizer_state(base.tokenizer):
+    if tokenizer_state(teacher.tokenizer) != tokenizer_state(tokenizer):
         raise RecipeError(
             "method.teacher",
-            got=f"{source.id}, whose tokenizer is another than that of {base.source.id}",
+            got=f"{source.id}, whose tokenizer is another than that of {recipe.model.base}",
             expected="a teacher with the tokenizer of the base: tokens are compared one by one",
             hint="take a larger model of the same family, or train on texts that it wrote (sft)",
         )

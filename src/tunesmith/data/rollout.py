@@ -30,7 +30,8 @@ class Group:
         ungraded: Answers on which a grader failed; they got nothing from it.
         by_token: (N,) float32 by name: `sampler`, the log-probability with which a token was drawn;
             where they were asked for, `old`, the same as training computes it, `reference`, that of
-            the model before step 1, and `values`, what a value head expected.
+            the model before step 1, and `values`, what a value head expected; of a teacher
+            `teacher_ids` and `teacher_log_probs`, (N, K), its likeliest tokens in each place.
         asked: The prompt as text, for people; empty where it was read back.
         texts: The answers as text; likewise.
     """

@@ -76,6 +76,11 @@ class Sampled(Section):
         """Whether the model before step 1 is asked as well."""
         return False
 
+    @property
+    def teacher_tokens(self) -> int:
+        """Tokens of a teacher that are asked for in each place of an answer."""
+        return 0
+
 
 class Anchored(Sampled):
     """Keys of those among them that can hold the model near what it was."""

@@ -26,6 +26,10 @@ are prompts, and the file defines besides:
 Batches then bring as `numbers` what the lessons name, and by token: `sampler`, and where
 `Config.judged_first` says so `old`, with a companion `values` too; where `Config.compared` does,
 `reference`. See `data/rollout.py`.
+
+With "teacher" in NEEDS, `Config` is a `_divergence.Taught`, and batches bring the `top_k` likeliest
+tokens of the teacher in each place, `teacher_ids` and `teacher_log_probs`, (N, K). Written answers
+are asked about before step 1; those of a sampler when they are drawn, `Config.teacher_tokens` each.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,5 +1,6 @@
 """Rows as they will be at worst once they are answered: what a plan can know of a rollout."""
 
+from math import log
 from types import ModuleType
 
 import numpy as np
@@ -52,6 +53,7 @@ class Imagined:
             names += ["old", "values"]
         if self._config.compared:
             names += ["reference"]
+        by_token = {name: np.zeros(number * longest, dtype=np.float32) for name in names}
         return Group(
             example=group.example,
             source=group.source,
@@ -60,5 +62,14 @@ class Imagined:
             answers=(np.repeat(group.prompt[:1], longest),) * number,
             stopped=np.ones(number, dtype=bool),
             rewards=(1.0 - np.arange(number) % 2).astype(np.float32),
-            by_token={name: np.zeros(number * longest, dtype=np.float32) for name in names},
+            by_token=by_token | _taught(number * longest, self._config.teacher_tokens),
         )
+
+
+def _taught(count: int, kept: int) -> dict[str, np.ndarray]:
+    """What a teacher says in so many places, of whose tokens so many are kept."""
+    if not kept:
+        return {}
+    shape = (count, kept)
+    ids = np.broadcast_to(np.arange(kept, dtype=np.float32), shape)
+    return {"teacher_ids": ids, "teacher_log_probs": np.full(shape, -log(2 * kept), np.float32)}
