@@ -97,10 +97,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _split(name: str, folder: Path, arguments: argparse.Namespace) -> dict[str, str]:
-    """Pairs in an order of their own, the first ones held out; as many more as are trained on.
-
-    The model is asked about every row before it is trained, so rows beyond these would cost time.
-    """
+    """Pairs in an order of their own, the first ones held out; as many more as are trained on."""
     path = arguments.folder / name / FILES[name]
     folder.mkdir(parents=True, exist_ok=True)
     whole = folder / path.name.removesuffix(".gz")

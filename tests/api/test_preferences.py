@@ -3,8 +3,10 @@
 import json
 import shutil
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.methods.example_rows import needed_keys, rows_for
@@ -22,6 +24,20 @@ from tunesmith.runs.timeline import Timeline
 from tunesmith.testing.tiny import IM_END, byte_tokenizer
 
 ASKING = "asking the model, before it is trained, how likely each answer is"
+
+
+class FakePrepared:
+    """Ten examples that remember what they come with."""
+
+    def __init__(self) -> None:
+        self.given = {}
+
+    def __len__(self) -> int:
+        return 10
+
+    def add_numbers(self, name, give) -> None:
+        """As `Prepared` does."""
+        self.given[name] = give
 
 
 @pytest.fixture
@@ -66,15 +82,17 @@ def _weights(folder: Path) -> bytes:
 
 
 def _asks(recipe) -> tuple[list[str], list[list[float]]]:
-    """What is told while the reference is made, and what each example gets."""
+    """What is told while the reference is made, and what each planned example gets."""
     recipe = resolve(recipe)
     build.seed_everything(recipe.train.seed)
     base = build.build_base(recipe)
     rows = build.build_rows(recipe, base)
     learner = build.build_learner(recipe, base)
     told: list[Phase] = []
-    add_reference(recipe, base.source, rows, learner, told.append)
-    numbers = [example.numbers.get("reference", []) for example in rows.train]
+    with closing(build.build_loader(recipe, rows)) as loader:
+        planned = loader.planned_examples()
+    add_reference(recipe, base.source, rows, learner, planned, told.append)
+    numbers = [rows.train[i].numbers.get("reference", []) for i in planned]
     return [phase.name for phase in told], [list(each) for each in numbers]
 
 
@@ -170,6 +188,26 @@ def test_the_loss_of_kto_does_not_depend_on_the_passes(paired, tmp_path) -> None
     whole = losses("whole")
     assert losses("cut", train__batch_rows=1, train__accumulate=4) == pytest.approx(whole, rel=1e-4)
     assert len(set(whole)) == 3
+
+
+def test_a_short_run_asks_only_about_the_rows_that_it_trains_on(paired, tmp_path) -> None:
+    whole = paired("dpo", train__steps=None, train__epochs=1, train__batch_rows=1)
+    short = paired("dpo", train__steps=2, train__epochs=None, train__batch_rows=1)
+    every = [tuple(each) for each in _asks(whole)[1]]
+    asked = [tuple(each) for each in _asks(short)[1]]
+    assert len(asked) == 2 < len(every)
+    assert set(asked) <= set(every)
+    run = _trained(short, tmp_path / "short", 2)
+    assert len(Timeline.read(run / "events.jsonl").steps) == 2
+
+
+def test_an_example_that_no_step_has_is_no_silent_zero(paired) -> None:
+    asked = beforehand.Asked(FakePrepared(), np.array([2, 5]))
+    asked.add("reference", lambda i: np.float32([10 * i]))
+    give = asked.prepared.given["reference"]
+    assert [give(2)[0], give(5)[0]] == [0, 10]
+    with pytest.raises(LookupError, match="nobody was asked about example 3"):
+        give(3)
 
 
 def test_the_plan_tells_what_asking_takes_and_asks_little(paired, monkeypatch) -> None:

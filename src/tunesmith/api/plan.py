@@ -74,10 +74,11 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     rows = build.build_rows(recipe, base)
     parameters = num_parameters(base.model)
     learner = build.build_learner(recipe, base, rows)
-    asking = rehearse_reference(recipe, base.source, rows, learner)
-    add_teacher(recipe, base, rows, lambda event: None)
     trial = build.build_trial(recipe, learner)
     with closing(build.build_loader(recipe, rows)) as loader:
+        planned = loader.planned_examples()
+        asking = rehearse_reference(recipe, base.source, rows, learner, planned)
+        add_teacher(recipe, base, rows, planned, lambda event: None)
         evaluating = rehearse(recipe, rows, learner, loader.num_steps)
         sampling = sampling_seconds(loader, recipe, rows, learner)
         measured = measure(trial, loader, FIT_SECONDS)

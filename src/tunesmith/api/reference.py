@@ -12,10 +12,9 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from tunesmith.api.beforehand import passes, path_of
+from tunesmith.api.beforehand import Asked, asked_about, passes, path_of
 from tunesmith.api.build import Learner, Rows
 from tunesmith.data.example import Batch
-from tunesmith.data.prepared import Prepared
 from tunesmith.export.artefact import fingerprints
 from tunesmith.methods import base as methods
 from tunesmith.models.base import BaseSource
@@ -35,6 +34,7 @@ def add_reference(
     base: BaseSource,
     rows: Rows,
     learner: Learner,
+    planned: np.ndarray,
     notice: Callable[[Event], None],
 ) -> None:
     """Give the examples of a method that NEEDS "reference" their log-probabilities.
@@ -45,18 +45,20 @@ def add_reference(
     """
     if REFERENCE not in methods.load(recipe.method.name).NEEDS:
         return
-    for prepared in filter(None, (rows.train, rows.heldout)):
-        path, counts = _path(recipe, base, learner, prepared), prepared.num_sequences
+    for asked in asked_about(rows, planned):
+        path, counts = _path(recipe, base, learner, asked), _counts(asked)
         if not _kept(path, counts):
             notice(Phase("asking the model, before it is trained, how likely each answer is"))
             path.parent.mkdir(parents=True, exist_ok=True)
-            asked = passes(rows, prepared, recipe.data.packing)
-            write_durably(path, _log_probs(learner, asked).tobytes())
+            batches = passes(rows, asked, recipe.data.packing)
+            write_durably(path, _log_probs(learner, batches).tobytes())
         values = np.split(np.fromfile(path, dtype=np.float32), np.cumsum(counts)[:-1])
-        prepared.add_numbers(REFERENCE, values.__getitem__)
+        asked.add(REFERENCE, values.__getitem__)
 
 
-def rehearse_reference(recipe: Recipe, base: BaseSource, rows: Rows, learner: Learner) -> float:
+def rehearse_reference(
+    recipe: Recipe, base: BaseSource, rows: Rows, learner: Learner, planned: np.ndarray
+) -> float:
     """Seconds that `add_reference` will take, from a part of it that is really done.
 
     The examples get zeros in place of log-probabilities, with which passes take as long. What is
@@ -65,37 +67,43 @@ def rehearse_reference(recipe: Recipe, base: BaseSource, rows: Rows, learner: Le
     seconds = 0.0
     if REFERENCE not in methods.load(recipe.method.name).NEEDS:
         return seconds
-    for prepared in filter(None, (rows.train, rows.heldout)):
-        counts = prepared.num_sequences
-        prepared.add_numbers(REFERENCE, lambda i, counts=counts: np.zeros(counts[i], np.float32))
-        if _kept(_path(recipe, base, learner, prepared), counts):
+    for asked in asked_about(rows, planned):
+        counts = asked.prepared.num_sequences
+        zeros = lambda i, counts=counts: np.zeros(counts[i], np.float32)  # noqa: E731
+        asked.prepared.add_numbers(REFERENCE, zeros)
+        if _kept(_path(recipe, base, learner, asked), _counts(asked)):
             continue
-        part = list(islice(passes(rows, prepared, recipe.data.packing), REHEARSED + 1))
+        part = list(islice(passes(rows, asked, recipe.data.packing), REHEARSED + 1))
         _log_probs(learner, part[:1])  # The first one warms caches up.
         timed = part[1:] or part
         start = perf_counter()
         _log_probs(learner, timed)
         per_token = (perf_counter() - start) / sum(batch.num_tokens for batch in timed)
-        seconds += per_token * _num_computed(prepared, part)
+        seconds += per_token * _num_computed(asked, part)
     return seconds
 
 
-def _num_computed(prepared: Prepared, part: list[Batch]) -> float:
+def _num_computed(asked: Asked, part: list[Batch]) -> float:
     """Tokens of all passes over these examples, going by what a part of them shares."""
     units = sum(len(batch.units) for batch in part)
-    share = sum(batch.num_tokens for batch in part) / prepared.lengths[:units].sum()
-    return float(share * prepared.lengths.sum())
+    share = sum(batch.num_tokens for batch in part) / asked.lengths[:units].sum()
+    return float(share * asked.lengths.sum())
 
 
-def _path(recipe: Recipe, base: BaseSource, learner: Learner, prepared: Prepared) -> Path:
+def _counts(asked: Asked) -> np.ndarray:
+    """(n,) sequences of each example that is asked about."""
+    return asked.prepared.num_sequences[asked.wanted]
+
+
+def _path(recipe: Recipe, base: BaseSource, learner: Learner, asked: Asked) -> Path:
     """Where the numbers lie, or will."""
-    asked = {
+    what = {
         "base": base.sha256,
         "start": fingerprints(learner.attached.trained) if learner.attached.continued else {},
         "model": recipe.model.model_dump(mode="json", exclude={"base", "revision"}),
         "adapter": recipe.adapter.model_dump(mode="json"),
     }
-    return path_of(REFERENCE, recipe, prepared, asked)
+    return path_of(REFERENCE, recipe, asked, what)
 
 
 def _kept(path: Path, counts: np.ndarray) -> bool:

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tunesmith.api.beforehand import passes, path_of
+from tunesmith.api.beforehand import Asked, asked_about, passes, path_of
 from tunesmith.api.build import Rows
 from tunesmith.api.resolve import device
-from tunesmith.data.prepared import Prepared
 from tunesmith.data.tokenizer_facts import tokenizer_state
 from tunesmith.engine.precision import DTYPES
 from tunesmith.errors import RecipeError
@@ -35,7 +34,13 @@ IDS, LOG_PROBS = "teacher_ids", "teacher_log_probs"
 """Numbers that its batches bring, (N, top_k) each. Ids are exact in float32 up to 16 million."""
 
 
-def add_teacher(recipe: Recipe, base: Base, rows: Rows, notice: Callable[[Event], None]) -> None:
+def add_teacher(
+    recipe: Recipe,
+    base: Base,
+    rows: Rows,
+    planned: np.ndarray,
+    notice: Callable[[Event], None],
+) -> None:
     """Give the examples of a method that NEEDS "teacher" its likeliest tokens in each place.
 
     Raises:
@@ -45,41 +50,40 @@ def add_teacher(recipe: Recipe, base: Base, rows: Rows, notice: Callable[[Event]
     if TEACHER not in needs or "sampler" in needs:  # Answers that are drawn cannot be asked about.
         return
     source = find(recipe.method.teacher, None)
-    asked = [prepared for prepared in (rows.train, rows.heldout) if prepared is not None]
+    asked = asked_about(rows, planned)
     what = {"teacher": source.sha256, "asked": [recipe.method.top_k, recipe.method.temperature]}
     paths = [path_of(TEACHER, recipe, each, what) for each in asked]
     if not all(path.is_file() for path in paths):
         notice(Phase(f"asking the teacher {recipe.method.teacher} about every answer"))
         policy = open_teacher(recipe, base.tokenizer)
-        for prepared, path in zip(asked, paths, strict=True):
+        for each, path in zip(asked, paths, strict=True):
             if not path.is_file():
-                _write(path, _answers(recipe, policy, rows, prepared))
-    for prepared, path in zip(asked, paths, strict=True):
-        _add(prepared, np.memmap(path, dtype=np.float32, mode="r"))
+                _write(path, _answers(recipe, policy, rows, each))
+    for each, path in zip(asked, paths, strict=True):
+        _add(each, np.memmap(path, dtype=np.float32, mode="r"))
 
 
-def _add(prepared: Prepared, flat: np.ndarray) -> None:
+def _add(asked: Asked, flat: np.ndarray) -> None:
     """Numbers from a file of (targets, 2, k) float32."""
-    ends = np.cumsum(prepared.num_trained, dtype=np.int64)
+    counts = asked.prepared.num_trained[asked.wanted]
+    ends = np.cumsum(counts, dtype=np.int64)
     whole = flat.reshape(int(ends[-1]), 2, -1)
 
     def of(part: int) -> Callable[[int], np.ndarray]:
         def give(index: int) -> np.ndarray:
-            start = ends[index] - prepared.num_trained[index]
+            start = ends[index] - counts[index]
             return np.array(whole[start : ends[index], part])
 
         return give
 
-    prepared.add_numbers(IDS, of(0))
-    prepared.add_numbers(LOG_PROBS, of(1))
+    asked.add(IDS, of(0))
+    asked.add(LOG_PROBS, of(1))
 
 
-def _answers(
-    recipe: Recipe, policy: Policy, rows: Rows, prepared: Prepared
-) -> Iterator[np.ndarray]:
+def _answers(recipe: Recipe, policy: Policy, rows: Rows, asked: Asked) -> Iterator[np.ndarray]:
     """(n, 2, k) float32 for the n targets of each pass, in the order of the examples."""
     method = recipe.method
-    for batch in passes(rows, prepared, recipe.data.packing):
+    for batch in passes(rows, asked, recipe.data.packing):
         there = batch.to(policy.device)
         ids, log_probs = policy.most_likely(there, method.top_k, method.temperature)
         yield torch.stack([ids.float(), log_probs], 1).cpu().numpy()

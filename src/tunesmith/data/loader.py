@@ -76,6 +76,16 @@ class Loader:
         """File and row number of each of these examples."""
         return tuple(self._prepared.place(example) for example in examples)
 
+    def planned_examples(self) -> np.ndarray:
+        """(n,) the examples that any step of the run is planned to train on, rising."""
+        found, epoch, left = np.zeros(self.num_examples, dtype=bool), 0, self.num_steps
+        while left > 0 and not found.all():
+            plan = self._schedule.plan(epoch)
+            found[plan.order[: plan.bounds[min(left, plan.num_steps)]]] = True
+            left -= plan.num_steps
+            epoch += 1
+        return np.flatnonzero(found)
+
     def worst(self) -> Batch:
         """The most expensive forward pass that is really planned, over all epochs of the run."""
         most, worst = -1.0, np.empty(0, dtype=np.int64)
