@@ -77,6 +77,7 @@ def test_the_table_has_a_row_for_each_adapter_and_the_base(tmp_path):
     plot(Base(12.5, 40.0), found, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 1000
     assert {"full", "lora"} <= set(with_defaults())
+    assert "peft" not in with_defaults()
 
 
 def test_recipes_are_cut_to_a_few_steps_and_rows(tmp_path):
