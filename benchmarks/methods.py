@@ -221,7 +221,8 @@ def main() -> None:
         for run in pool.map(lambda one: lab.run(*one), wanted):
             found[run.adapter].append(run)
     base = lab.base(found[asked.adapters[0]][0])
-    _leave(asked.out, base, found, {"steps": asked.steps, "rows": asked.rows, "rates": rates})
+    told = {"steps": asked.steps, "test_rows": asked.rows, "rates": rates}
+    _leave(asked.out, base, found, told)
     print(asked.out.with_suffix(".md").read_text())
 
 
