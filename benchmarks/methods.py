@@ -74,7 +74,7 @@ class Lab:
         Raises:
             SystemExit: The run failed.
         """
-        folder = self.out / f"{adapter}-{self.steps}-{rate:.2g}-{seed}"
+        folder = self._folder(adapter, rate, seed)
         task = {
             "path": str(self.rows.test),
             "grader": {"type": "text_similarity", "evaluation_metric": "rouge_l"},
@@ -87,12 +87,12 @@ class Lab:
 
     def base(self, trained: Figures) -> Base:
         """What the base answers, as the run of these figures measured it before its first step."""
-        one = trained
-        outputs = self._outputs(
-            self.out / f"{one.adapter}-{self.steps}-{one.rate:.2g}-{one.seed}", 0
-        )
+        outputs = self._outputs(self._folder(trained.adapter, trained.rate, trained.seed), 0)
         references = self.rows.references
         return Base(e2e.bleu(outputs, references), e2e.rouge_l(outputs, references))
+
+    def _folder(self, adapter: str, rate: float, seed: int) -> Path:
+        return self.out / f"{adapter}-{self.steps}-{rate:.2g}-{seed}"
 
     def _train(
         self,

@@ -91,7 +91,7 @@ def _asks(recipe) -> tuple[list[str], list[list[float]]]:
     told: list[Phase] = []
     with closing(build.build_loader(recipe, rows)) as loader:
         planned = loader.planned_examples()
-    add_reference(recipe, base.source, rows, learner, planned, told.append)
+        add_reference(recipe, base.source, rows, learner, loader, told.append)
     numbers = [rows.train[i].numbers.get("reference", []) for i in planned]
     return [phase.name for phase in told], [list(each) for each in numbers]
 

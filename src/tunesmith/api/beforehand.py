@@ -23,6 +23,7 @@ from tunesmith.api.resolve import device
 from tunesmith.config.home import home
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Batch
+from tunesmith.data.loader import Loader
 from tunesmith.data.order import plan_batches
 from tunesmith.data.prepared import Prepared
 from tunesmith.recipe import Recipe
@@ -61,14 +62,14 @@ class Asked:
         self.prepared.add_numbers(name, given)
 
 
-def asked_about(rows: Rows, planned: np.ndarray) -> list[Asked]:
+def asked_about(rows: Rows, loader: Loader) -> list[Asked]:
     """The examples that are trained on and those that are held out.
 
     Args:
         rows: Of the run.
-        planned: Examples of the training rows that a step has.
+        loader: Knows which of the training rows a step has.
     """
-    found = [Asked(rows.train, planned)]
+    found = [Asked(rows.train, loader.planned_examples())]
     if rows.heldout is not None:
         found.append(Asked(rows.heldout, np.arange(len(rows.heldout))))
     return found

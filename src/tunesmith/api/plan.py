@@ -76,9 +76,8 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     learner = build.build_learner(recipe, base, rows)
     trial = build.build_trial(recipe, learner)
     with closing(build.build_loader(recipe, rows)) as loader:
-        planned = loader.planned_examples()
-        asking = rehearse_reference(recipe, base.source, rows, learner, planned)
-        add_teacher(recipe, base, rows, planned, lambda event: None)
+        asking = rehearse_reference(recipe, base.source, rows, learner, loader)
+        add_teacher(recipe, base, rows, loader, lambda event: None)
         evaluating = rehearse(recipe, rows, learner, loader.num_steps)
         sampling = sampling_seconds(loader, recipe, rows, learner)
         measured = measure(trial, loader, FIT_SECONDS)

@@ -5,6 +5,7 @@ resumed run, or another one over the same rows, reads it back.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -15,6 +16,7 @@ import torch
 from tunesmith.api.beforehand import Asked, asked_about, passes, path_of
 from tunesmith.api.build import Learner, Rows
 from tunesmith.data.example import Batch
+from tunesmith.data.loader import Loader
 from tunesmith.export.artefact import fingerprints
 from tunesmith.methods import base as methods
 from tunesmith.models.base import BaseSource
@@ -34,7 +36,7 @@ def add_reference(
     base: BaseSource,
     rows: Rows,
     learner: Learner,
-    planned: np.ndarray,
+    loader: Loader,
     notice: Callable[[Event], None],
 ) -> None:
     """Give the examples of a method that NEEDS "reference" their log-probabilities.
@@ -45,7 +47,7 @@ def add_reference(
     """
     if REFERENCE not in methods.load(recipe.method.name).NEEDS:
         return
-    for asked in asked_about(rows, planned):
+    for asked in asked_about(rows, loader):
         path, counts = _path(recipe, base, learner, asked), _counts(asked)
         if not _kept(path, counts):
             notice(Phase("asking the model, before it is trained, how likely each answer is"))
@@ -57,7 +59,7 @@ def add_reference(
 
 
 def rehearse_reference(
-    recipe: Recipe, base: BaseSource, rows: Rows, learner: Learner, planned: np.ndarray
+    recipe: Recipe, base: BaseSource, rows: Rows, learner: Learner, loader: Loader
 ) -> float:
     """Seconds that `add_reference` will take, from a part of it that is really done.
 
@@ -67,10 +69,8 @@ def rehearse_reference(
     seconds = 0.0
     if REFERENCE not in methods.load(recipe.method.name).NEEDS:
         return seconds
-    for asked in asked_about(rows, planned):
-        counts = asked.prepared.num_sequences
-        zeros = lambda i, counts=counts: np.zeros(counts[i], np.float32)  # noqa: E731
-        asked.prepared.add_numbers(REFERENCE, zeros)
+    for asked in asked_about(rows, loader):
+        asked.prepared.add_numbers(REFERENCE, partial(_zeros, asked.prepared.num_sequences))
         if _kept(_path(recipe, base, learner, asked), _counts(asked)):
             continue
         part = list(islice(passes(rows, asked, recipe.data.packing), REHEARSED + 1))
@@ -88,6 +88,11 @@ def _num_computed(asked: Asked, part: list[Batch]) -> float:
     units = sum(len(batch.units) for batch in part)
     share = sum(batch.num_tokens for batch in part) / asked.lengths[:units].sum()
     return float(share * asked.lengths.sum())
+
+
+def _zeros(counts: np.ndarray, index: int) -> np.ndarray:
+    """A number for each sequence of an example."""
+    return np.zeros(counts[index], np.float32)
 
 
 def _counts(asked: Asked) -> np.ndarray:

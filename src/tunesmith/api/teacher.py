@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.api.beforehand import Asked, asked_about, passes, path_of
 from tunesmith.api.build import Rows
 from tunesmith.api.resolve import device
+from tunesmith.data.loader import Loader
 from tunesmith.data.tokenizer_facts import tokenizer_state
 from tunesmith.engine.precision import DTYPES
 from tunesmith.errors import RecipeError
@@ -38,7 +39,7 @@ def add_teacher(
     recipe: Recipe,
     base: Base,
     rows: Rows,
-    planned: np.ndarray,
+    loader: Loader,
     notice: Callable[[Event], None],
 ) -> None:
     """Give the examples of a method that NEEDS "teacher" its likeliest tokens in each place.
@@ -50,7 +51,7 @@ def add_teacher(
     if TEACHER not in needs or "sampler" in needs:  # Answers that are drawn cannot be asked about.
         return
     source = find(recipe.method.teacher, None)
-    asked = asked_about(rows, planned)
+    asked = asked_about(rows, loader)
     what = {"teacher": source.sha256, "asked": [recipe.method.top_k, recipe.method.temperature]}
     paths = [path_of(TEACHER, recipe, each, what) for each in asked]
     if not all(path.is_file() for path in paths):

@@ -100,8 +100,8 @@ def plots(material: Material) -> list[Plot]:
     made: list[Plot] = []
     if accepted:
         draw = _loss(accepted, timeline.steps, timeline.evaluations)
-        counted = (material.report.get("eval_loss") or {}).get("per") == "row"
-        title = "Loss per row" if counted else "Loss, in nats per trained token"
+        by_row = (material.report.get("eval_loss") or {}).get("per") == "row"
+        title = "Loss per row" if by_row else "Loss, in nats per trained token"
         made.append(_plot(title, draw, span))
     if scores := _scores(timeline.evaluations):
         made.append(_plot("Score, in percent", _score(scores), span))
