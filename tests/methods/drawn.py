@@ -1,6 +1,7 @@
 """Groups and batches with given numbers, for tests of methods that draw their answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,18 @@ def group(
     )
 
 
+def groups_of(told: Mapping[str, Any], size: int, names: Sequence[str]) -> list[Group]:
+    """Groups of `size` answers, of numbers that stand in one row for all tokens of all answers."""
+    ends, lengths = np.cumsum(told["lengths"]), told["lengths"]
+    found = []
+    for first in range(0, len(lengths), size):
+        answers = slice(first, first + size)
+        tokens = slice(ends[first] - lengths[first], ends[first + size - 1])
+        numbers = {name: told[name][tokens] for name in names}
+        found.append(group(lengths[answers], told["rewards"][answers], number=first, **numbers))
+    return found
+
+
 def batch_of(groups: Sequence[Group], lessons: Sequence[Lesson]) -> Batch:
     """The groups in one pass."""
     return collate([example_of(g, x) for g, x in zip(groups, lessons, strict=True)], True, 0)
@@ -51,7 +64,7 @@ class Given:
 
     def __init__(self, log_probs: Sequence[float], values: Sequence[float] = ()) -> None:
         self.log_probs = torch.tensor(log_probs, requires_grad=True)
-        self.states = torch.tensor(values, requires_grad=True)[:, None]
+        self.states = torch.tensor(values)[:, None].requires_grad_()
         self.temperatures: list[float] = []
 
     def token_nll(self, batch: Batch, temperature: float = 1.0) -> torch.Tensor:

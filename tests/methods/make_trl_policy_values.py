@@ -1,4 +1,4 @@
-"""Writes what TRL's GRPO and RLOO losses give on fixed numbers, for `test_policy_values.py`.
+"""Writes what TRL's losses of sampled answers give on fixed numbers, for `test_policy_values.py`.
 
 Run it with the python of an environment that has TRL; it prints the JSON:
 
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import torch
 import trl
+from trl.trainer.distillation_trainer import _chunked_divergence_loss
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
 
@@ -27,7 +28,12 @@ CASES = {
     "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
     "gspo": {"loss_type": "grpo", "importance_sampling_level": "sequence", "beta": 0.1},
 }
-"""Options of GRPO; rloo comes besides."""
+"""Options of GRPO; rloo and distillation come besides."""
+
+VOCABULARY = 6
+TEMPERATURE = 0.7
+BETAS = {"gkd_forward": 0.0, "gkd_reverse": 1.0, "gkd_jsd": 0.25}
+"""TRL's weight of the two directions, for on-policy distillation."""
 
 
 def padded(values: torch.Tensor) -> torch.Tensor:
@@ -102,6 +108,24 @@ def run(trainer: type, numbers: dict[str, torch.Tensor], **options: object) -> d
     return {"loss": loss.item(), "gradient": gradient.tolist()}
 
 
+def distilled(logits: dict[str, torch.Tensor], beta: float) -> dict[str, object]:
+    """Loss and gradient of its on-policy distillation; the heads hand the logits on."""
+    student = logits["student"].clone().requires_grad_()
+    head, every = torch.eye(VOCABULARY), torch.ones(1, len(student))
+    loss, _, _ = _chunked_divergence_loss(
+        student[None],
+        logits["teacher"][None],
+        head,
+        head,
+        every,
+        beta,
+        num_items_in_batch=every.sum(),
+        temperature=TEMPERATURE,
+    )
+    (gradient,) = torch.autograd.grad(loss, student)
+    return {"loss": loss.item(), "gradient": gradient.tolist()}
+
+
 def main() -> None:
     """Print the JSON."""
     torch.manual_seed(0)
@@ -116,13 +140,16 @@ def main() -> None:
     rewards = torch.tensor(REWARDS).view(-1, NUM_ANSWERS)
     others = (rewards.sum(1, keepdim=True) - rewards) / (NUM_ANSWERS - 1)
     found["rloo"] = run(RLOOTrainer, numbers | {"advantages": (rewards - others).flatten()})
+    logits = {name: 2 * torch.randn(number, VOCABULARY) for name in ("student", "teacher")}
+    found |= {name: distilled(logits, beta) for name, beta in BETAS.items()}
     made = {
         "trl": trl.__version__,
         "lengths": LENGTHS,
         "rewards": REWARDS,
         "num_answers": NUM_ANSWERS,
         "max_new_tokens": MAX_NEW_TOKENS,
-        **{name: values.tolist() for name, values in numbers.items()},
+        "temperature": TEMPERATURE,
+        **{name: values.tolist() for name, values in (numbers | logits).items()},
         "cases": found,
     }
     json.dump(made, sys.stdout, indent=1)

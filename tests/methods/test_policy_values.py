@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.methods.drawn import Given, batch_of, group
+from tests.methods.drawn import Given, batch_of, group, groups_of
 from tests.methods.example_rows import needed_keys
 from tunesmith.data.collate import collate
 from tunesmith.engine.rollouts.examples import example_of
@@ -31,15 +31,7 @@ SAME = {
 
 
 def _groups():
-    number, ends = TRL["num_answers"], np.cumsum(TRL["lengths"])
-    found = []
-    for first in range(0, len(TRL["lengths"]), number):
-        answers = slice(first, first + number)
-        tokens = slice(ends[first] - TRL["lengths"][first], ends[first + number - 1])
-        numbers = {name: TRL[name][tokens] for name in ("old", "reference")}
-        lengths, rewards = TRL["lengths"][answers], TRL["rewards"][answers]
-        found.append(group(lengths, rewards, number=first, **numbers))
-    return found
+    return groups_of(TRL, TRL["num_answers"], ("old", "reference"))
 
 
 @pytest.mark.parametrize("case", SAME)
@@ -70,6 +62,37 @@ def test_a_step_cut_between_answers_is_the_same(case):
             found = method.loss(policy, batch_of([one], [alone]), config)
             total, count = total + found.total.item(), count + found.count
     assert total / count == pytest.approx(TRL["cases"][case]["loss"], rel=1e-5)
+
+
+class Student:
+    """A policy whose logits, in the places of the trained tokens, are what the test says."""
+
+    def __init__(self, logits):
+        self.logits_NV = torch.tensor(logits, requires_grad=True)
+
+    def log_probs_at(self, batch, ids_NK, temperature):
+        """As `Policy` does."""
+        return torch.log_softmax(self.logits_NV / temperature, -1).gather(1, ids_NK)
+
+
+@pytest.mark.parametrize("kind", ["forward", "reverse", "jsd"])
+def test_on_policy_distillation_is_that_of_trl(kind):
+    number, size = len(TRL["teacher"]), len(TRL["teacher"][0])
+    teacher = torch.log_softmax(torch.tensor(TRL["teacher"]) / TRL["temperature"], -1)
+    told = TRL | {"teacher_ids": [list(range(size))] * number, "teacher_log_probs": teacher.numpy()}
+    groups = groups_of(told, TRL["num_answers"], ("teacher_ids", "teacher_log_probs"))
+    method = base.load("gkd")
+    config = method.Config(
+        teacher="starter", divergence=kind, mix=0.25, temperature=TRL["temperature"]
+    )
+    student = Student(TRL["student"])
+    found = method.loss(student, batch_of(groups, method.lessons(groups, config)), config)
+    (found.total / found.count).backward()
+    expected = TRL["cases"][f"gkd_{kind}"]
+    assert found.total.item() / found.count == pytest.approx(expected["loss"], rel=1e-5)
+    torch.testing.assert_close(
+        student.logits_NV.grad, torch.tensor(expected["gradient"]), rtol=1e-4, atol=1e-6
+    )
 
 
 SAMPLED = [name for name in base.names() if "sampler" in base.load(name).NEEDS]
