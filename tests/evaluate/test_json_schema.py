@@ -3,8 +3,6 @@ import pytest
 from tunesmith.errors import RecipeError
 from tunesmith.evaluate import graders
 
-pytest.importorskip("jsonschema")
-
 CITY = {
     "type": "object",
     "properties": {"city": {"type": "string", "minLength": 2}, "tags": {"$ref": "#/$defs/tags"}},
