@@ -201,6 +201,15 @@ def test_a_short_run_asks_only_about_the_rows_that_it_trains_on(paired, tmp_path
     assert len(Timeline.read(run / "events.jsonl").steps) == 2
 
 
+def test_a_run_ends_well_that_asked_nothing_about_the_first_rows(paired, tmp_path) -> None:
+    changes = {"train__steps": 1, "train__epochs": None, "train__batch_rows": 1}
+    recipe = paired("dpo", data__eval=None, output__dir=str(tmp_path / "run"), **changes)
+    rows = build.build_rows(resolve(recipe), build.build_base(resolve(recipe)))
+    with closing(build.build_loader(resolve(recipe), rows)) as loader:
+        assert 0 not in loader.planned_examples()
+    assert train(recipe).status == "succeeded"  # The export is tried on the first rows.
+
+
 def test_an_example_that_no_step_has_is_no_silent_zero(paired) -> None:
     asked = beforehand.Asked(FakePrepared(), np.array([2, 5]))
     asked.add("reference", lambda i: np.float32([10 * i]))

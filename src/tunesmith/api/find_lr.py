@@ -9,12 +9,15 @@ from typing import Any
 import torch
 
 from tunesmith.api import build
+from tunesmith.api.reference import add_reference
 from tunesmith.api.resolve import require_paths, resolve, source_of_rate
+from tunesmith.api.teacher import add_teacher
 from tunesmith.engine.guard import Guard
 from tunesmith.engine.loop import take_step
 from tunesmith.engine.parts import Parts
 from tunesmith.engine.range_test import RISE, Point, Rising, smoothed, suggest
 from tunesmith.errors import CommandError
+from tunesmith.methods import base as methods
 from tunesmith.models.resting import resting
 from tunesmith.recipe import Recipe, read
 
@@ -45,13 +48,14 @@ def find_lr(
 
     Raises:
         TunesmithError: As `train` would, before its first step.
-        CommandError: Rates that do not rise.
+        CommandError: Rates that do not rise, or a method whose loss tells nothing of a rate.
     """
     rates = rates or Rising(LOW, HIGH, STEPS)
     _require_rising(rates)
     if not isinstance(recipe, Recipe):
         recipe = read(recipe, overrides)
     recipe = resolve(recipe)
+    _require_rows(recipe)
     require_paths(recipe)
     points = _measure(_short(recipe, rates.num_steps), rates, tell)
     found = suggest(points)
@@ -78,6 +82,16 @@ def _require_rising(rates: Rising) -> None:
         )
 
 
+def _require_rows(recipe: Recipe) -> None:
+    if "sampler" in methods.load(recipe.method.name).NEEDS:
+        raise CommandError(
+            "find-lr",
+            got=f"method.name: {recipe.method.name}, which draws the answers that it trains on",
+            expected="a method that trains on rows: losses of other answers cannot be compared",
+            hint="make short runs with several train.learning_rate and compare their rewards",
+        )
+
+
 def _short(recipe: Recipe, num_steps: int) -> Recipe:
     """The recipe with as many steps as the test has, and nothing that holds a step back."""
     keys = {"steps": num_steps, "epochs": None, "guard": False, "unfreeze": None, "ema": None}
@@ -92,6 +106,8 @@ def _measure(recipe: Recipe, rates: Rising, tell: Callable[[str], None]) -> list
     learner = build.build_learner(recipe, base)
     points: list[Point] = []
     with closing(build.build_loader(recipe, rows)) as loader:
+        add_reference(recipe, base.source, rows, learner, loader, lambda event: None)
+        add_teacher(recipe, base, rows, loader, lambda event: None)
         parts = build.build_parts(recipe, learner, loader, lambda event: None)
         parts.guard, parts.learning_rate = Guard(loader.num_steps, outliers=False), rates
         tell("the untrained model's loss of each step")

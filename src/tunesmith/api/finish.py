@@ -136,7 +136,7 @@ def _tell_unmoved(session: Session, unmoved: list[str]) -> None:
 def _texts(session: Session) -> list[str]:
     """The first training rows as texts."""
     rows, decode = session.rows.train, session.base.tokenizer.decode
-    return [decode(rows[i].input_ids.tolist()) for i in range(min(TEXTS, len(rows)))]
+    return [decode(rows.as_read(i).input_ids.tolist()) for i in range(min(TEXTS, len(rows)))]
 
 
 def _prompts(session: Session) -> list[list[int]]:
@@ -146,8 +146,7 @@ def _prompts(session: Session) -> list[list[int]]:
     rows = session.rows.heldout or session.rows.train
     opening = []
     for index in range(min(PROMPTS, len(rows))):
-        example = rows[index]
-        example = example.sequences()[0]
+        example = rows.as_read(index).sequences()[0]
         # A row of which no token is trained is read as a whole.
         length = int(example.trained.argmax()) if example.trained.any() else len(example)
         opening.append(example.input_ids[: max(length, 1)].tolist())

@@ -7,7 +7,7 @@ The JSON is written last, so a pair without it does not exist.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -143,8 +143,18 @@ class Prepared(Sequence[Example]):
         return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> Example:  # type: ignore[override]
-        """The example at `index`; negative ones count from the end."""
+        """The example at `index`, with what was added to it; negative ones count from the end.
+
+        Raises:
+            LookupError: What was added has nothing for this example; `as_read` has it.
+        """
         at = index + len(self) if index < 0 else index
+        example = self.as_read(at)
+        added = {name: give(at) for name, give in self._added.items()}
+        return replace(example, numbers={**example.numbers, **added}) if added else example
+
+    def as_read(self, at: int) -> Example:
+        """The example with the numbers that came with its row, and no others."""
         if not 0 <= at < len(self):
             raise IndexError(f"example {index} of {len(self)}")
         number = int(np.searchsorted(self._starts, at, side="right")) - 1
@@ -160,7 +170,6 @@ class Prepared(Sequence[Example]):
             weights = np.array(batch["weights"][inside].as_py(), dtype=np.float32)
             count = int(batch["num_trained"][inside].as_py())
             numbers[WEIGHTS] = weights if len(weights) else np.ones(count, dtype=np.float32)
-        numbers.update({name: give(at) for name, give in self._added.items()})
         source, row = self.place(at)
         return Example(ids, trained.to_numpy(zero_copy_only=False), source, row, parts, numbers)
 

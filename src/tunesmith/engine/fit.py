@@ -143,7 +143,8 @@ def measure(trial: Trial, loader: Loader, seconds: float) -> Fit:
 def activation_gib(trial: Trial, loader: Loader) -> float:
     """What autograd keeps of each token until the backward pass, in GiB, seen on small passes."""
     survey = loader.survey()
-    small, middle = (_batch(trial, loader, survey, i) for i in spread(survey.cost, 2))
+    chosen = spread(survey.cost, 2)  # One, where the whole run is a single pass.
+    small, middle = (_batch(trial, loader, survey, i) for i in (chosen[0], chosen[-1]))
     return bytes_per_token(trial.loss, small, middle) / GIB
 
 
