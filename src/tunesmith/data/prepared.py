@@ -149,14 +149,14 @@ class Prepared(Sequence[Example]):
             LookupError: What was added has nothing for this example; `as_read` has it.
         """
         at = index + len(self) if index < 0 else index
+        if not 0 <= at < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
         example = self.as_read(at)
         added = {name: give(at) for name, give in self._added.items()}
         return replace(example, numbers={**example.numbers, **added}) if added else example
 
     def as_read(self, at: int) -> Example:
         """The example with the numbers that came with its row, and no others."""
-        if not 0 <= at < len(self):
-            raise IndexError(f"example {index} of {len(self)}")
         number = int(np.searchsorted(self._starts, at, side="right")) - 1
         batch, offsets = self._batches[number], self._offsets[number]
         inside = at - int(self._starts[number])
