@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.methods.example_rows import needed_keys, rows_for
+from tunesmith.data.template import Renderer
+from tunesmith.methods import base as methods
 from tunesmith.recipe import from_dict
-from tunesmith.testing.tiny import tiny_base
+from tunesmith.testing.tiny import IM_END, byte_tokenizer, tiny_base
 
 
 @pytest.fixture(scope="session")
@@ -65,5 +68,28 @@ def make(recipe_data):
             else:
                 data[section] = value
         return from_dict(data)
+
+    return build
+
+
+@pytest.fixture
+def of_method(make, tiny_folder, tmp_path):
+    """A recipe of some method over rows that it reads, as a function of its name and changes."""
+
+    def build(name: str, **changes):
+        method = methods.load(name)
+        keys = needed_keys(method.Config, str(tiny_folder))
+        renderer = Renderer(byte_tokenizer(), frozenset({IM_END}))
+        shapes = frozenset(method.encoder(renderer, method.Config(**keys)).shapes)
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows_for(shapes) * 4))
+        usual = {
+            "method": {"name": name, **keys},
+            "data__train": str(path),
+            "data__eval": None,
+            "evaluate__tasks": [],
+            "adapter__dropout": 0.0,
+        }
+        return make(**{**usual, **changes})
 
     return build

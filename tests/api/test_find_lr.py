@@ -1,20 +1,16 @@
 """find-lr trains, suggests, draws, and leaves no run."""
 
-import json
 from math import isfinite
 from pathlib import Path
 
 import pytest
 
-from tests.methods.example_rows import needed_keys, rows_for
 from tunesmith.api.find_lr import find_lr
 from tunesmith.cli.main import build
-from tunesmith.data.template import Renderer
 from tunesmith.engine.range_test import Rising
 from tunesmith.errors import CommandError
 from tunesmith.methods import base as methods
 from tunesmith.recipe import to_yaml
-from tunesmith.testing.tiny import IM_END, byte_tokenizer
 
 
 def test_the_curve_of_a_tiny_recipe(make, tmp_path):
@@ -53,21 +49,8 @@ def test_rates_that_do_not_rise_are_refused(make, rates):
 
 
 @pytest.mark.parametrize("method", methods.names())
-def test_every_method_is_tested_or_refused_with_a_reason(make, tiny_folder, tmp_path, method):
-    keys = needed_keys(methods.load(method).Config, str(tiny_folder))
-    config = methods.load(method).Config(**keys)
-    renderer = Renderer(byte_tokenizer(), frozenset({IM_END}))
-    shapes = frozenset(methods.load(method).encoder(renderer, config).shapes)
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows_for(shapes) * 4))
-    recipe = make(
-        method={"name": method, **keys},
-        data__train=str(path),
-        data__eval=None,
-        evaluate__tasks=[],
-        adapter__dropout=0.0,
-    )
-    rates = Rising(1e-4, 1e-1, 6)
+def test_every_method_is_tested_or_refused_with_a_reason(of_method, method):
+    recipe, rates = of_method(method), Rising(1e-4, 1e-1, 6)
     if "sampler" in methods.load(method).NEEDS:
         with pytest.raises(CommandError, match="which draws the answers that it trains on"):
             find_lr(recipe, rates=rates)
