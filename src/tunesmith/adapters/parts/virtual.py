@@ -1,6 +1,12 @@
-"""Adapters of virtual tokens: how PEFT makes them, how they begin, and how they are written."""
+"""Adapters of virtual tokens: how PEFT makes them, how they begin, and how they are written.
+
+What is written is what an encoder has made, and not the encoder. So an earlier adapter is gone on
+with as a table of numbers, whatever had made them: what P-tuning left as a prompt, what the MLP of
+a prefix left as a prefix without one.
+"""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -10,12 +16,18 @@ from peft.utils import CONFIG_NAME
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tunesmith.adapters.base import Attached, Material, Saved, kinds
-from tunesmith.adapters.parts import files
+from tunesmith.adapters.base import OWN_FORMAT, Attached, Material, Saved, kinds
+from tunesmith.adapters.parts import earlier, files
 from tunesmith.errors import RecipeError
 from tunesmith.models import soft
 from tunesmith.models.resting import resting
-from tunesmith.models.soft_wrapper import installed
+from tunesmith.models.soft_wrapper import KINDS, installed
+
+FROM = "adapter.from"
+NUMBERS = "prompt_embeddings"
+"""PEFT's name of them in a file."""
+OF_THE_MODEL = frozenset({"num_attention_heads", "num_layers", "task_type", "token_dim"})
+"""Keys of PEFT that say what the virtual tokens were made for."""
 
 
 def attach(model: PreTrainedModel, config: PromptLearningConfig, seed: int) -> Attached:
@@ -78,6 +90,40 @@ def text_ids(text: str, num_tokens: int, material: Material | None) -> Tensor:
             "adapter.init_text", got=f"{text!r}, which has no tokens", expected="a text with some"
         )
     return torch.tensor((ids * -(-num_tokens // len(ids)))[:num_tokens])
+
+
+@torch.no_grad()
+def go_on(attached: Attached, path: str | None) -> Attached:
+    """Give virtual tokens that have just been attached the numbers of earlier ones.
+
+    Args:
+        attached: Trains the numbers themselves, without a network that makes them.
+        path: Run or adapter folder of the earlier ones; None leaves all as it is.
+
+    Raises:
+        RecipeError: They are as many as others, of another kind, or for another model.
+    """
+    if path is None:
+        return attached
+    folder, ours, prompt = earlier.folder_of(path, FROM), saved(attached), soft.of(attached.model)
+    theirs = earlier.keys_in(folder)
+    kind = str(theirs.get("peft_type") or theirs.get(OWN_FORMAT))
+    own = [known.value for known, made in KINDS.items() if isinstance(prompt, made)]
+    if kind not in own:
+        raise RecipeError(
+            FROM,
+            got=f"{path}, an adapter of kind {kind.lower()}",
+            expected=f"one of kind {' or '.join(own).lower()}",
+        )
+    if theirs["num_virtual_tokens"] != prompt.num_tokens:
+        raise RecipeError(
+            "adapter.virtual_tokens",
+            got=f"{prompt.num_tokens}, from {path} with {theirs['num_virtual_tokens']}",
+            expected=f"{theirs['num_virtual_tokens']}, as many as there",
+        )
+    tensors = earlier.alike(ours, folder, FROM, OF_THE_MODEL.__contains__)
+    prompt.encoder.embedding.weight.copy_(tensors[NUMBERS])
+    return replace(attached, continued=True)
 
 
 def write(attached: Attached, folder: Path, base_id: str) -> None:
