@@ -20,6 +20,7 @@ from tunesmith.adapters.base import OWN_FORMAT, Attached, Material, Saved, kinds
 from tunesmith.adapters.parts import earlier, files
 from tunesmith.errors import RecipeError
 from tunesmith.models import soft
+from tunesmith.models.heads import task_of
 from tunesmith.models.resting import resting
 from tunesmith.models.soft_wrapper import KINDS, installed
 
@@ -40,7 +41,7 @@ def attach(model: PreTrainedModel, config: PromptLearningConfig, seed: int) -> A
     """
     torch.manual_seed(seed)
     model.requires_grad_(False)
-    config.task_type = "CAUSAL_LM"
+    config.task_type = task_of(model)
     peft_model = get_peft_model(model, config)
     prompt = soft.of(installed(peft_model))
     for parameter in prompt.parameters():
@@ -123,6 +124,8 @@ def go_on(attached: Attached, path: str | None) -> Attached:
         )
     tensors = earlier.alike(ours, folder, FROM, OF_THE_MODEL.__contains__)
     prompt.encoder.embedding.weight.copy_(tensors[NUMBERS])
+    for name in ours.tensors.keys() - {NUMBERS}:  # A head of scores.
+        ours.tensors[name].copy_(tensors[name])
     return replace(attached, continued=True)
 
 
@@ -138,8 +141,8 @@ def write(attached: Attached, folder: Path, base_id: str) -> None:
 def saved(attached: Attached) -> Saved:
     """The numbers of the virtual tokens under PEFT's name, with the configuration of the adapter.
 
-    What PEFT loads is no longer made by an encoder, which the configuration says; the one in
-    memory still trains its own.
+    Those of a head of scores stand beside them. What PEFT loads is no longer made by an encoder,
+    which the configuration says; the one in memory still trains its own.
     """
     writer: PeftModel = attached.writer
     with resting(writer):  # The encoder may drop units in training.
