@@ -6,7 +6,8 @@ import pytest
 import torch
 from peft import PeftModel
 
-from tunesmith.adapters import base, prefix, prompt, ptuning
+from tests.adapters.conftest import logits, move, small
+from tunesmith.adapters import base, bottleneck, lora, prefix, prompt, ptuning
 from tunesmith.adapters.base import Material
 from tunesmith.config.check import check
 from tunesmith.errors import ModelError, RecipeError
@@ -128,6 +129,10 @@ def test_a_text_without_tokens_is_refused():
         (ptuning, {"dropout": 0.1}, "those of encoder: lstm"),
         (ptuning, {"layers": 1}, "those of encoder: lstm"),
         (ptuning, {"encoder": "lstm", "layers": 1, "dropout": 0.1}, "dropout lies between layers"),
+        (prompt, {"from": "x", "init_text": "a"}, "init_text or from, not both"),
+        (prefix, {"from": "x", "init_text": "a"}, "init_text or from, not both"),
+        (prefix, {"from": "x", "hidden": 8}, "what its MLP made, not the MLP"),
+        (ptuning, {"from": "x"}, r"go on from that with adapter\.name: prompt"),
         (prompt, {"virtual_tokens": 0}, "greater than or equal to 1"),
         (prompt, {"init_text": ""}, "at least 1 character"),
     ],
@@ -154,3 +159,60 @@ def test_layers_of_the_lstm_and_its_dropout_reach_it():
     attached = ptuning.attach(tiny_model(), config, 0)
     lstm = soft.of(attached.model).encoder.lstm_head
     assert (lstm.num_layers, lstm.dropout, lstm.hidden_size) == (3, 0.25, 8)
+
+
+def _earlier(config, folder):
+    """One that was trained, as it was and in a folder."""
+    attached = move(base.attach(config, tiny_model(seed=0), 1), 0.3)
+    attached.model.eval()  # An encoder would drop units otherwise.
+    folder.mkdir(exist_ok=True)
+    base.load(config.name).write(attached, folder, "some/base")
+    return attached
+
+
+def _going_on(adapter, folder, virtual_tokens=4):
+    keys = {"virtual_tokens": virtual_tokens, "from": str(folder)}
+    return base.attach(adapter.Config.model_validate(keys), tiny_model(seed=0), 2)
+
+
+def test_one_goes_on_from_what_an_earlier_one_had_made(config, tmp_path):
+    """Of P-tuning that is a prompt; of an MLP that made a prefix, a prefix without one."""
+    attached = _earlier(config, tmp_path)
+    again = _going_on(prefix if config.name == "prefix" else prompt, tmp_path)
+    assert again.continued
+    # Torch's LSTM has other last bits where it needs no gradient.
+    torch.testing.assert_close(logits(again.model), logits(attached.model), rtol=1e-5, atol=1e-6)
+    with_peft = PeftModel.from_pretrained(tiny_model(seed=0), tmp_path).eval()
+    assert torch.equal(logits(again.model), logits(with_peft)[:, -12:])
+    (numbers,) = again.trained.values()
+    assert numbers.dtype is torch.float32
+    assert numbers.requires_grad
+    with again.disabled():
+        assert torch.equal(logits(again.model), logits(tiny_model(seed=0)))
+
+
+@pytest.mark.parametrize(
+    ("adapter", "others", "says"),
+    [
+        (prompt, prompt.Config(virtual_tokens=3), r"tokens: got 4, from .* with 3; expected 3"),
+        (prefix, prompt.Config(virtual_tokens=4), "from: got .*kind prompt_tuning.*kind prefix_tu"),
+        (prompt, prefix.Config(virtual_tokens=4), "kind prefix_tuning.*kind prompt_tuning or p_tu"),
+        (prompt, lora.Config(), "an adapter of kind lora"),
+        (prompt, bottleneck.Config(), "an adapter of kind bottleneck"),
+    ],
+)
+def test_one_that_is_of_another_kind_or_number_is_refused(adapter, others, says, tmp_path):
+    _earlier(others, tmp_path)
+    with pytest.raises(RecipeError, match=says):
+        _going_on(adapter, tmp_path)
+
+
+def test_one_for_another_model_is_refused(tmp_path):
+    _earlier(KINDS["prefix"], tmp_path)
+    config = prefix.Config.model_validate({"virtual_tokens": 4, "from": str(tmp_path)})
+    with pytest.raises(RecipeError, match="num_layers: 2 there, 1 here"):
+        prefix.attach(small(), config, 0)
+    written = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(written | {"num_layers": 1}))
+    with pytest.raises(RecipeError, match=r"prompt_embeddings: \[4, 128\] there, \[4, 64\] here"):
+        prefix.attach(small(), config, 0)

@@ -199,12 +199,6 @@ def test_a_classifier_is_given_no_task(classify, room):
         train(classify("task", evaluate__tasks=[{"path": rows, "grader": "exact"}]))
 
 
-@pytest.mark.parametrize("name", ["prompt", "prefix", "ptuning"])
-def test_a_classifier_reads_no_virtual_tokens(classify, name):
-    with pytest.raises(RecipeError, match=f"{name} with method.name: classify"):
-        plan(classify("soft", adapter={"name": name}))
-
-
 def test_a_reward_model_scores_answers_and_is_what_transformers_loads(classify, room):
     rows = [
         {"prompt": f"number {i}?", "chosen": f"it is {i}", "rejected": "no" * (1 + i % 3)}

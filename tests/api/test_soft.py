@@ -23,11 +23,11 @@ KINDS = {
 
 @pytest.fixture
 def with_kind(make):
-    """Builds the tiny recipe over an adapter, with changes, and into a folder of its own."""
+    """Builds the tiny recipe over a kind, or other keys, with changes, into a folder of its own."""
 
     def build(kind, folder=None, **changes):
         data = make(**changes).model_dump(mode="json")
-        data["adapter"] = KINDS[kind]
+        data["adapter"] = KINDS[kind] if isinstance(kind, str) else kind
         if folder is not None:
             data["output"]["dir"] = str(folder)
         return from_dict(data)
@@ -78,6 +78,29 @@ def test_stopped_and_resumed_equals_uninterrupted(with_kind, tmp_path):
         train(with_kind("ptuning", tmp_path / "parts", **small), until=3)
     parts = resume(tmp_path / "parts")
     assert parts.report["artefact"]["sha256"] == whole.report["artefact"]["sha256"]
+    assert _losses(parts) == _losses(whole)
+
+
+@pytest.mark.parametrize(("kind", "goes_on"), [("ptuning", "prompt"), ("prefix", "prefix")])
+def test_a_run_goes_on_from_what_an_earlier_one_left(with_kind, kind, goes_on, tmp_path):
+    """Before training is then that, and no longer the base; resumed it ends in the same bits."""
+    small = {"train__epochs": 1, "evaluate__tasks": []}
+    first = train(with_kind(kind, tmp_path / "first", **small)).report
+
+    def again(folder):
+        keys = {"name": goes_on, "virtual_tokens": 6, "from": str(tmp_path / "first")}
+        return with_kind(keys, tmp_path / folder, **small)
+
+    whole = train(again("whole"))
+    losses = whole.report["eval_loss"]
+    assert losses["before"] == pytest.approx(first["eval_loss"]["after"], rel=1e-5)
+    assert losses["after"] < losses["before"]
+    assert whole.report["certificate"]["ok"]
+    with pytest.raises(Interrupted):
+        train(again("parts"), until=3)
+    parts = resume(tmp_path / "parts")
+    assert parts.report["artefact"]["sha256"] == whole.report["artefact"]["sha256"]
+    assert parts.report["eval_loss"] == losses
     assert _losses(parts) == _losses(whole)
 
 

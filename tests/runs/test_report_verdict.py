@@ -195,5 +195,24 @@ def test_how_to_use_a_model_that_does_not_write(
     assert all("chat" not in use.code for use in found)
 
 
+@pytest.mark.parametrize(
+    ("gives", "lines"),
+    [
+        ("logits", ["tunesmith chat ", "AutoPeftModelForCausalLM"]),
+        ("scores", ["tunesmith classify ", "# Give it one text at a time: "]),
+        ("states", ['open_reader("']),
+    ],
+)
+def test_how_to_use_virtual_tokens(tmp_path: Path, gives: str, lines: list[str]) -> None:
+    """They are in no weights, so nothing is merged."""
+    folder = fake_run(tmp_path / "run")
+    folder.adapter.mkdir(exist_ok=True)
+    (folder.adapter / "adapter_config.json").write_text('{"num_virtual_tokens": 4}')
+    material = Material.read(folder)
+    material.report["method"] = {"name": "m", "gives": gives}
+    found = uses(material)
+    assert all(line in use.code for use, line in zip(found, lines, strict=True))
+
+
 def test_a_run_without_an_artefact_cannot_be_used(tmp_path: Path) -> None:
     assert uses(Material.read(fake_run(tmp_path / "run", "failed"))) == []

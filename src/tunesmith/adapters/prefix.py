@@ -4,7 +4,8 @@
 
 Li and Liang, arXiv:2101.00190, eq. 3 and section 4.3; file format and MLP are PEFT's. Without the
 MLP the prefix begins as the keys and values of real tokens (section 7.4 of the paper: it matters
-most where rows are few), so that the model begins as if it had read them. P is fp32.
+most where rows are few), so that the model begins as if it had read them. P is fp32. What an MLP
+has made is saved, and not the MLP: an earlier prefix is gone on with as P itself.
 """
 
 from typing import Literal, Self
@@ -17,6 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from tunesmith.adapters.base import Attached, Material
 from tunesmith.adapters.parts import virtual
+from tunesmith.adapters.parts.keys import From
 from tunesmith.adapters.parts.virtual import saved, write
 from tunesmith.config.section import Section
 from tunesmith.errors import ModelError
@@ -48,11 +50,16 @@ class Config(Section):
     hidden: int | None = Field(None, ge=1)
     """Width of an MLP that makes them while training, from a random start; left out, they are
     trained themselves."""
+    from_: From = None
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
         if self.hidden and self.init_text:
             raise ValueError("init_text or hidden, not both: an MLP has a random start")
+        if self.from_ and self.init_text:
+            raise ValueError("init_text or from, not both: each gives the numbers to start with")
+        if self.from_ and self.hidden:
+            raise ValueError("from without hidden: a run saves what its MLP made, not the MLP")
         return self
 
 
@@ -89,7 +96,7 @@ def _begin(model: PreTrainedModel, config: Config, seed: int, ids_P: Tensor) -> 
     if config.hidden is None:
         read_PC = torch.stack(read).permute(2, 0, 1, 3).flatten(1)
         prompt.encoder.embedding.weight.data.copy_(read_PC)
-    return attached
+    return virtual.go_on(attached, config.from_)
 
 
 @torch.no_grad()

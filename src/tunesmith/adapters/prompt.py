@@ -2,19 +2,21 @@
 
     p(y | [P; X]) with P (virtual tokens, width) trained and the model frozen
 
-Lester et al., arXiv:2104.08691, section 2; the file format is PEFT's. P is fp32.
+Lester et al., arXiv:2104.08691, section 2; the file format is PEFT's. P is fp32. What P-tuning
+leaves is such a P too, and can be gone on with.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from peft import PromptTuningConfig
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from tunesmith.adapters.base import Attached, Material
 from tunesmith.adapters.parts import virtual
+from tunesmith.adapters.parts.keys import From
 from tunesmith.adapters.parts.virtual import saved, write
 from tunesmith.config.section import Section
 from tunesmith.models import soft
@@ -39,6 +41,13 @@ class Config(Section):
     init_text: str | None = Field(None, min_length=1)
     """They begin as the embeddings of this text, repeated or cut to as many; left out, as those of
     tokens drawn from the vocabulary."""
+    from_: From = None
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.from_ and self.init_text:
+            raise ValueError("init_text or from, not both: each gives the numbers to start with")
+        return self
 
 
 def attach(model: PreTrainedModel, config: Config, seed: int) -> Attached:
@@ -60,4 +69,4 @@ def _begin(model: PreTrainedModel, config: Config, seed: int, ids_P: Tensor) -> 
     with torch.no_grad():
         embedded_PD = model.get_input_embeddings()(ids_P.to(model.device))
         soft.of(model).encoder.embedding.weight.copy_(embedded_PD)
-    return attached
+    return virtual.go_on(attached, config.from_)

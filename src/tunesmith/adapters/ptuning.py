@@ -3,10 +3,11 @@
     h_i = MLP(e_i)   or   h_i = MLP([LSTM_forward(e)_i; LSTM_backward(e)_i]),   e trained
 
 Liu et al., arXiv:2103.10385, eq. 4; the network is PEFT's, and so is the place of all virtual
-tokens before the example. Only what it makes is kept at the end. Its weights are fp32.
+tokens before the example. Only what it makes is kept at the end, which `prompt` can go on with.
+Its weights are fp32.
 """
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from peft import PromptEncoderConfig
 from pydantic import Field, model_validator
@@ -44,6 +45,16 @@ class Config(Section):
     """Layers of the LSTM."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Probability of dropping what goes from one layer of the LSTM to the next, while training."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_earlier_one(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "from" in data:
+            raise ValueError(
+                "ptuning without from: a run saves what its network made, not the network; go on "
+                "from that with adapter.name: prompt"
+            )
+        return data
 
     @model_validator(mode="after")
     def _keys_of_the_lstm(self) -> Self:

@@ -51,13 +51,6 @@ def require_no_writing(recipe: Recipe) -> None:
             expected="none: the KL is taken at trained tokens",
             hint="evaluate.forgetting_budget holds a run to a KL that is measured",
         )
-    if adapters.virtual_tokens(recipe.adapter):
-        raise RecipeError(
-            "adapter.name",
-            got=f"{recipe.adapter.name} with method.name: {name}, which reads a text as it stands",
-            expected="an adapter without virtual tokens",
-            hint="adapter.name: lora",
-        )
 
 
 def require_rows(recipe: Recipe) -> None:

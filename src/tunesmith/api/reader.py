@@ -28,6 +28,7 @@ from tunesmith.export.reload import Holding, load_artefact
 from tunesmith.models.heads import SCORES, gives, pad_of, pooling_of
 from tunesmith.models.load import quiet, stop_ids
 from tunesmith.models.policy import Policy
+from tunesmith.models.soft_wrapper import installed
 from tunesmith.recipe import from_dict
 from tunesmith.runs.folder import RunFolder
 
@@ -42,7 +43,7 @@ class Reader:
     """A model in memory that reads.
 
     Attributes:
-        model: transformers' model, an adapter merged into its layers' answers.
+        model: transformers' model, the adapter inside.
         policy: Its compute paths.
         whole: Turns what is read into tokens.
         pooling: How its states become one.
@@ -114,7 +115,8 @@ def open_reader(name: str | Path) -> Reader:
     with quiet():
         loaded = load_artefact(folder, held)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    model = loaded.get_base_model() if hasattr(loaded, "get_base_model") else loaded
+    model = installed(loaded)
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
     if model.get_output_embeddings() is not None:
         raise CommandError(
             str(name),

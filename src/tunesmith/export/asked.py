@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tunesmith.models.heads import LAST, LOGITS, SCORES, STATES, gives
+from tunesmith.models.load import quiet
 from tunesmith.models.pooling import POOLED
 
 MAX_POSITIONS = 64
@@ -137,15 +138,18 @@ def of_model(model: nn.Module, tokenize: Callable[[str], list[int]], asked: Aske
 
     @torch.inference_mode()
     def logits_of(ids: list[int]) -> Tensor:
+        # PEFT gives states and logits of virtual tokens as well, first.
         out = model(input_ids=torch.tensor([ids], device=device), use_cache=False)
         if asked.gives in POOLED:
-            states_TD = out.last_hidden_state[0].float()
+            states_TD = out.last_hidden_state[0, -len(ids) :].float()
             return states_TD[-1:] if asked.gives == LAST else states_TD.mean(0, keepdim=True)
         if asked.gives == SCORES:
             return out.logits
-        return out.logits[0, -len(ids) :]  # PEFT gives those of virtual tokens as well.
+        return out.logits[0, -len(ids) :]
 
-    return reply(logits_of, tokenize, asked)
+    # Behind virtual tokens transformers cannot see padding, and says so; there is none.
+    with quiet():
+        return reply(logits_of, tokenize, asked)
 
 
 def _loss(logits_TV: Tensor, ids: Sequence[int], trained: Sequence[bool]) -> float:

@@ -262,7 +262,7 @@ def _use(folder: Path, subject: Subject) -> str:
         return _fenced("sh", f"llama-cli -m {file} -cnv")
     gives = gives_of(subject.report)
     if gives != "logits":
-        _, code = loading(gives, whole=subject.to != "adapter")
+        _, code = loading(gives, subject.to != "adapter", folder)
         return _fenced("python", code.format(path='"."').rstrip())
     if subject.to == "adapter" and own_format(folder):
         return _fenced("sh", f"tunesmith chat {subject.report['name']}  # the run folder")

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from tunesmith.errors import ModelError
+from tunesmith.models import soft
 
 LOGITS, SCORES, STATES = "logits", "scores", "states"
 LAST = "last"
@@ -155,7 +156,8 @@ def write_beside(head: Head, model: PreTrainedModel, folder: Path) -> None:
     """Write what a program must know besides the weights: labels, padding, pooling.
 
     An adapter of a classifier gets the configuration of the whole model, since that of its base has
-    no labels; states get the files of sentence-transformers.
+    no labels; states get the files of sentence-transformers. That loads no virtual tokens:
+    beside them there is only how states are pooled, for `pooling_of`.
     """
     if head.gives == SCORES:
         if not (folder / "config.json").is_file():
@@ -167,9 +169,10 @@ def write_beside(head: Head, model: PreTrainedModel, folder: Path) -> None:
     ]
     pooling = {"word_embedding_dimension": model.config.hidden_size}
     pooling |= {theirs: ours == head.pooling for ours, theirs in POOLING.items()}
-    _write(folder / "modules.json", modules)
     _write(folder / "1_Pooling" / "config.json", pooling)
-    _write(folder / "2_Normalize" / "config.json", {})
+    if soft.of(model) is None:
+        _write(folder / "modules.json", modules)
+        _write(folder / "2_Normalize" / "config.json", {})
 
 
 def copy_beside(source: Path, target: Path) -> None:

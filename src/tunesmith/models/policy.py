@@ -55,7 +55,7 @@ class Policy:
         self._mixed = narrow.narrowest(self.language) is not None
         self.plain_head = False
         if self.language.get_output_embeddings() is not None:
-            with soft.off(self.language), narrow.computing(self.language):
+            with soft.off(self.model), narrow.computing(self.language):
                 self.plain_head = _head_is_plain(self.language)
 
     @property
@@ -204,12 +204,19 @@ class Policy:
         return self.model.score(self.sequence_states(batch)).float()
 
     def sequence_states(self, batch: Batch, pooling: str = "last") -> Tensor:
-        """(R, D) final hidden state of each sequence: of its last token, or the mean of all."""
-        share = batch.prefixes is not None and pooling == "last"
-        batch = self._shared_or_not(batch) if share or not batch.packed else unshared(batch)
+        """(R, D) final hidden state of each sequence: of its last token, or the mean of all.
+
+        Virtual tokens before a sequence are none of its own: the mean is without them.
+        """
+        if batch.prefixes is not None and pooling != "last":
+            batch = unshared(batch)
+        laid = self._laid(batch)
         with self._autocast():
-            out = self._forward(self.language.get_decoder(), Laid(batch, batch))
-        return POOLED[pooling](out.last_hidden_state.flatten(0, 1), batch)
+            out = self._forward(self.language.get_decoder(), laid)
+        states_TD = out.last_hidden_state.flatten(0, 1)
+        if laid.kept is not None:
+            states_TD = states_TD.index_select(0, laid.kept)
+        return POOLED[pooling](states_TD, laid.rows)
 
     def _hidden(self, batch: Batch) -> Tensor:
         """(N, D) final hidden states from which the trained tokens are predicted."""

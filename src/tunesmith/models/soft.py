@@ -6,8 +6,10 @@ and values in every layer (`soft_keys`). PEFT's encoders make their numbers and 
 (`soft_wrapper`).
 
 `Policy` and `generate` place them themselves. A plain call of the model with token ids gets them as
-well, before each line, and answers as PEFT's wrapper around the model does, with logits of the line
-alone.
+well, before each line, and answers as PEFT's wrapper around the model does: with logits of the line
+alone, with scores, or with states, of the virtual tokens first where they have some. Scores are
+those of the last place, as transformers reads them where it is given embeddings: for padded lines
+there is `Policy.scores`.
 
 Legend: P virtual tokens, B lines, T tokens of a line, C numbers of a virtual token, D width of the
 model.
@@ -45,12 +47,15 @@ class Laid:
         place: Turns the embeddings of the ids, (B, T, D), into those that the model gets; None
             where it gets the ids as they are.
         keywords: What the model gets besides.
+        kept: (B T,) int64: where each token of `rows` lies among those computed, counted through
+            them line by line; None where they alone are computed.
     """
 
     rows: Batch
     batch: Batch
     place: Callable[[Tensor], Tensor] | None = None
     keywords: Keywords = field(default_factory=dict)
+    kept: Tensor | None = None
 
 
 class Soft(nn.Module, ABC):

@@ -29,7 +29,7 @@ class SoftTokens(Soft):
         def place(embedded_BTD: Tensor) -> Tensor:
             return around.spread(self.embeddings(embedded_BTD.dtype), embedded_BTD)
 
-        return Laid(batch, around.batch(batch), place)
+        return Laid(batch, around.batch(batch), place, kept=around.kept)
 
     def call(self, model: PreTrainedModel, keywords: Keywords) -> Keywords:
         """See `Soft.call`."""
@@ -41,13 +41,13 @@ class SoftTokens(Soft):
             first_P = torch.arange(self.num_tokens, device=positions_BT.device)
             first_BP = first_P.expand(len(positions_BT), -1)
             moved["position_ids"] = torch.cat([first_BP, positions_BT], 1)
+        moved["inputs_embeds"] = torch.cat([first_BPD, embedded_BTD], 1)
+        moved["input_ids"] = None
+        if model.get_output_embeddings() is None:
+            return moved  # Of scores and states none can be left out.
         kept = keywords.get("logits_to_keep", 0)
         if isinstance(kept, Tensor):
             kept = kept + self.num_tokens
-        return {
-            **moved,
-            "input_ids": None,
-            "inputs_embeds": torch.cat([first_BPD, embedded_BTD], 1),
-            # 0 is all of them; the virtual tokens' own are none of the line's.
-            "logits_to_keep": ids_BT.shape[1] if isinstance(kept, int) and kept == 0 else kept,
-        }
+        # 0 is all of them; the virtual tokens' own are none of the line's.
+        kept = ids_BT.shape[1] if isinstance(kept, int) and kept == 0 else kept
+        return {**moved, "logits_to_keep": kept}

@@ -1,6 +1,7 @@
 """Adapters trained before: found by a run or folder, read, and gone on with."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,30 @@ def go_on(saved: Saved, path: str, key: str) -> None:
     Raises:
         RecipeError: They are not of the same kind, rank, targets and scale; each difference named.
     """
-    folder = folder_of(path, key)
-    found, tensors = _keys_in(folder), tensors_in(folder)
+    tensors = alike(saved, folder_of(path, key), key, lambda name: name not in _NOT_COMPARED)
+    for name, tensor in saved.tensors.items():
+        tensor.copy_(tensors[name])
+
+
+def alike(
+    saved: Saved, folder: Path, key: str, compared: Callable[[str], bool]
+) -> dict[str, Tensor]:
+    """The tensors of an earlier adapter, which have the names and shapes of the attached one's.
+
+    Args:
+        saved: Of the one attached.
+        folder: Of the earlier one.
+        key: The recipe's key, for the message.
+        compared: Whether a key of the two configurations must say the same.
+
+    Raises:
+        RecipeError: They are not alike; the first five differences are named.
+    """
+    found, tensors = keys_in(folder), tensors_in(folder)
     differences = [
         f"{name}: {_short(found.get(name))} there, {_short(saved.config.get(name))} here"
         for name in sorted(saved.config.keys() | found.keys())
-        if name not in _NOT_COMPARED and found.get(name) != saved.config.get(name)
+        if compared(name) and found.get(name) != saved.config.get(name)
     ]
     differences = differences or [*_unlike(saved.tensors, tensors)]
     if differences:
@@ -94,11 +113,10 @@ def go_on(saved: Saved, path: str, key: str) -> None:
             got=f"another adapter than this recipe's: {'; '.join(differences[:5])}",
             expected="the same keys of adapter and the same base as it was trained with",
         )
-    for name, tensor in saved.tensors.items():
-        tensor.copy_(tensors[name])
+    return tensors
 
 
-def _keys_in(folder: Path) -> dict[str, Any]:
+def keys_in(folder: Path) -> dict[str, Any]:
     """What stands in the configuration, and the defaults of what PEFT has and it has not."""
     if own_format(folder):
         return json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))

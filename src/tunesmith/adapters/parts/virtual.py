@@ -1,6 +1,12 @@
-"""Adapters of virtual tokens: how PEFT makes them, how they begin, and how they are written."""
+"""Adapters of virtual tokens: how PEFT makes them, how they begin, and how they are written.
+
+What is written is what an encoder has made, and not the encoder. So an earlier adapter is gone on
+with as a table of numbers, whatever had made them: what P-tuning left as a prompt, what the MLP of
+a prefix left as a prefix without one.
+"""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -10,12 +16,19 @@ from peft.utils import CONFIG_NAME
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tunesmith.adapters.base import Attached, Material, Saved, kinds
-from tunesmith.adapters.parts import files
+from tunesmith.adapters.base import OWN_FORMAT, Attached, Material, Saved, kinds
+from tunesmith.adapters.parts import earlier, files
 from tunesmith.errors import RecipeError
 from tunesmith.models import soft
+from tunesmith.models.heads import task_of
 from tunesmith.models.resting import resting
-from tunesmith.models.soft_wrapper import installed
+from tunesmith.models.soft_wrapper import KINDS, installed
+
+FROM = "adapter.from"
+NUMBERS = "prompt_embeddings"
+"""PEFT's name of them in a file."""
+OF_THE_MODEL = frozenset({"num_attention_heads", "num_layers", "task_type", "token_dim"})
+"""Keys of PEFT that say what the virtual tokens were made for."""
 
 
 def attach(model: PreTrainedModel, config: PromptLearningConfig, seed: int) -> Attached:
@@ -28,7 +41,7 @@ def attach(model: PreTrainedModel, config: PromptLearningConfig, seed: int) -> A
     """
     torch.manual_seed(seed)
     model.requires_grad_(False)
-    config.task_type = "CAUSAL_LM"
+    config.task_type = task_of(model)
     peft_model = get_peft_model(model, config)
     prompt = soft.of(installed(peft_model))
     for parameter in prompt.parameters():
@@ -80,6 +93,42 @@ def text_ids(text: str, num_tokens: int, material: Material | None) -> Tensor:
     return torch.tensor((ids * -(-num_tokens // len(ids)))[:num_tokens])
 
 
+@torch.no_grad()
+def go_on(attached: Attached, path: str | None) -> Attached:
+    """Give virtual tokens that have just been attached the numbers of earlier ones.
+
+    Args:
+        attached: Trains the numbers themselves, without a network that makes them.
+        path: Run or adapter folder of the earlier ones; None leaves all as it is.
+
+    Raises:
+        RecipeError: They are as many as others, of another kind, or for another model.
+    """
+    if path is None:
+        return attached
+    folder, ours, prompt = earlier.folder_of(path, FROM), saved(attached), soft.of(attached.model)
+    theirs = earlier.keys_in(folder)
+    kind = str(theirs.get("peft_type") or theirs.get(OWN_FORMAT))
+    own = [known.value for known, made in KINDS.items() if isinstance(prompt, made)]
+    if kind not in own:
+        raise RecipeError(
+            FROM,
+            got=f"{path}, an adapter of kind {kind.lower()}",
+            expected=f"one of kind {' or '.join(own).lower()}",
+        )
+    if theirs["num_virtual_tokens"] != prompt.num_tokens:
+        raise RecipeError(
+            "adapter.virtual_tokens",
+            got=f"{prompt.num_tokens}, from {path} with {theirs['num_virtual_tokens']}",
+            expected=f"{theirs['num_virtual_tokens']}, as many as there",
+        )
+    tensors = earlier.alike(ours, folder, FROM, OF_THE_MODEL.__contains__)
+    prompt.encoder.embedding.weight.copy_(tensors[NUMBERS])
+    for name in ours.tensors.keys() - {NUMBERS}:  # A head of scores.
+        ours.tensors[name].copy_(tensors[name])
+    return replace(attached, continued=True)
+
+
 def write(attached: Attached, folder: Path, base_id: str) -> None:
     """Write a PEFT adapter folder: adapter_config.json and adapter_model.safetensors.
 
@@ -92,8 +141,8 @@ def write(attached: Attached, folder: Path, base_id: str) -> None:
 def saved(attached: Attached) -> Saved:
     """The numbers of the virtual tokens under PEFT's name, with the configuration of the adapter.
 
-    What PEFT loads is no longer made by an encoder, which the configuration says; the one in
-    memory still trains its own.
+    Those of a head of scores stand beside them. What PEFT loads is no longer made by an encoder,
+    which the configuration says; the one in memory still trains its own.
     """
     writer: PeftModel = attached.writer
     with resting(writer):  # The encoder may drop units in training.

@@ -65,14 +65,28 @@ model = SentenceTransformer({path})
 vectors = model.encode(["a text", "another one"])
 """
 
+ONE_AT_A_TIME = """\
+# Give it one text at a time: behind virtual tokens padding is not seen.
+"""
+"""PEFT hands transformers embeddings, in which it cannot tell padding from tokens."""
+
+VECTORS_CODE = """\
+from tunesmith.api.reader import open_reader
+
+vectors = open_reader({path}).vectors(["a text", "another one"])
+"""
+"""For virtual tokens, which sentence-transformers does not load."""
+
 WHOLE_MODELS = frozenset({"full", "freeze"})
 """Adapters whose artefact is a whole model, not a PEFT adapter."""
+VIRTUAL = "num_virtual_tokens"
+"""Key of adapter_config.json that adapters of virtual tokens have, which cannot be merged."""
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether an adapter is in a format of Tunesmith's own, which no other program opens."""
+def _says(folder: Path, key: str) -> bool:
+    """Whether a key stands in the configuration of the adapter in a folder, if it is one."""
     path = folder / "adapter_config.json"
-    return path.is_file() and "tunesmith" in loads(path.read_text(encoding="utf-8"))
+    return path.is_file() and key in loads(path.read_text(encoding="utf-8"))
 
 
 def uses(material: Material) -> list[Use]:
@@ -82,25 +96,21 @@ def uses(material: Material) -> list[Use]:
         return []
     path = dumps(str(material.path / artefact["path"]), ensure_ascii=False)
     place = material.path / artefact["path"]
-    if _is_ours(place):
+    if _says(place, "tunesmith"):  # A format of our own, which no other program opens.
         return [Use("Talk to it", command("chat", material))]
     whole = (material.report.get("adapter") or {}).get("name") in WHOLE_MODELS
     gives = gives_of(material.report)
-    library, code = loading(gives, whole)
+    library, code = loading(gives, whole, place)
     first = {
         "logits": [Use("Talk to it", command("chat", material))],
         "scores": [Use("Let it read a text", command("classify", material, '"some text"'))],
     }
+    merging = command("export", material, "--to merged")
+    merged = [Use("Merge it into one model for other programs", merging)]
     return [
         *first.get(gives, []),
-        Use(
-            "Merge it into one model for other programs", command("export", material, "--to merged")
-        ),
-        Use(
-            f"Load it with {library}",
-            code.format(path=path),
-            "python",
-        ),
+        *([] if _says(place, VIRTUAL) else merged),
+        Use(f"Load it with {library}", code.format(path=path), "python"),
     ]
 
 
@@ -109,13 +119,17 @@ def gives_of(report: Record) -> str:
     return (report.get("method") or {}).get("gives", "logits")
 
 
-def loading(gives: str, whole: bool) -> tuple[str, str]:
+def loading(gives: str, whole: bool, folder: Path) -> tuple[str, str]:
     """The library that loads an artefact, and lines of Python with `{path}` in them.
 
     Args:
         gives: What the model answers with.
         whole: Whether it is a whole model, and no adapter.
+        folder: Where it lies.
     """
+    behind = _says(folder, VIRTUAL)
+    if gives == "states" and behind:
+        return "Tunesmith", VECTORS_CODE
     if gives == "states":
         return "sentence-transformers", STATES_CODE
     codes = {
@@ -124,4 +138,5 @@ def loading(gives: str, whole: bool) -> tuple[str, str]:
         ("scores", True): MODEL_SCORES_CODE,
         ("scores", False): ADAPTER_SCORES_CODE,
     }
-    return "Transformers" if whole else "PEFT", codes[gives, whole]
+    advice = ONE_AT_A_TIME if behind and gives == "scores" else ""
+    return "Transformers" if whole else "PEFT", codes[gives, whole] + advice
