@@ -233,15 +233,21 @@ def _rates(losses: dict[float, float]) -> str:
     return ", ".join(f"{rate:.2g} gives {losses[rate]:.3f}" for rate in sorted(losses))
 
 
+def _finite(losses: dict[float, float]) -> dict[float, float | None]:
+    """Null where the run diverged: JSON has no infinity."""
+    return {rate: loss if math.isfinite(loss) else None for rate, loss in losses.items()}
+
+
 def _leave(out: Path, base: Base, found: dict[str, list[Figures]], asked: dict[str, Any]) -> None:
     told: dict[str, Any] = {
         "date": date.today().isoformat(),
         "machine": machine.describe(machine.num_cores()),
         **asked,
+        "rates": {name: _finite(losses) for name, losses in asked["rates"].items()},
         "base": asdict(base),
         "runs": [asdict(run) for runs in found.values() for run in runs],
     }
-    out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    out.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     out.with_suffix(".md").write_text(table(base, found), encoding="utf-8")
     plot(base, found, out.with_suffix(".png"))
 
