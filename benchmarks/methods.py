@@ -11,10 +11,7 @@ What was run already is not repeated.
 import argparse
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -26,6 +23,7 @@ from pydantic import ValidationError
 
 from benchmarks import e2e, machine
 from benchmarks.methods_table import Base, Figures, plot, table
+from benchmarks.train import report, train
 from tunesmith import recipe
 from tunesmith.adapters import base as adapters
 from tunesmith.errors import RunError
@@ -63,10 +61,10 @@ class Lab:
         evaluate: dict[str, Any] = {"tasks": [], "probes": []}
         if not self._train(folder, adapter, rate, seed, evaluate, threads=1):
             return math.inf
-        report = _report(folder)
-        for heavy in ("checkpoints", report["artefact"]["path"]):
+        told = report(folder)
+        for heavy in ("checkpoints", told["artefact"]["path"]):
             shutil.rmtree(folder / heavy, ignore_errors=True)
-        return report["eval_loss"]["after"]
+        return told["eval_loss"]["after"]
 
     def run(self, adapter: str, rate: float, seed: int, threads: int) -> Figures:
         """Train with so many threads, and measure all that the table has.
@@ -111,9 +109,7 @@ class Lab:
         if _exit_code(folder) not in ENDS:
             path = self.out / f"{folder.name}.yaml"
             path.write_text(recipe.to_yaml(self._recipe(folder, adapter, rate, seed, evaluate)))
-            command = [sys.executable, "-m", "tunesmith.cli.main", "train", str(path), "--json"]
-            variables = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-            done = subprocess.run(command, capture_output=True, text=True, env=variables)
+            done = train(path, threads)
             if _exit_code(folder) not in ENDS:
                 raise SystemExit(f"{folder.name}: ended with {done.returncode}\n{done.stderr}")
         return _exit_code(folder) == 0
@@ -139,22 +135,22 @@ class Lab:
         )
 
     def _figures(self, folder: Path, adapter: str, rate: float, seed: int) -> Figures:
-        report = _report(folder)
-        outputs = self._outputs(folder, report["checkpoint"]["best_step"])
-        artefact = folder / report["artefact"]["path"]
+        told = report(folder)
+        outputs = self._outputs(folder, told["checkpoint"]["best_step"])
+        artefact = folder / told["artefact"]["path"]
         weights = [path.stat().st_size for path in artefact.rglob("*.safetensors")]
         return Figures(
             adapter,
             rate,
             seed,
-            report["adapter"]["trainable_parameters"],
-            report["adapter"]["share"],
-            report["eval_loss"]["after"],
+            told["adapter"]["trainable_parameters"],
+            told["adapter"]["share"],
+            told["eval_loss"]["after"],
             e2e.bleu(outputs, self.rows.references),
             e2e.rouge_l(outputs, self.rows.references),
-            report["forgetting"]["kl"],
-            report["train"]["tokens_per_second"],
-            report["train"]["peak_memory_gib"],
+            told["forgetting"]["kl"],
+            told["train"]["tokens_per_second"],
+            told["train"]["peak_memory_gib"],
             sum(weights) / 1e6,
         )
 
@@ -168,10 +164,6 @@ def _exit_code(folder: Path) -> int | None:
     events = folder / "events.jsonl"
     ended = Timeline.read(events).finished if events.is_file() else []
     return ended[-1]["exit_code"] if ended else None
-
-
-def _report(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
 def search(lab: Lab, adapter: str, seed: int) -> dict[float, float]:
@@ -241,15 +233,21 @@ def _rates(losses: dict[float, float]) -> str:
     return ", ".join(f"{rate:.2g} gives {losses[rate]:.3f}" for rate in sorted(losses))
 
 
+def _finite(losses: dict[float, float]) -> dict[float, float | None]:
+    """Null where the run diverged: JSON has no infinity."""
+    return {rate: loss if math.isfinite(loss) else None for rate, loss in losses.items()}
+
+
 def _leave(out: Path, base: Base, found: dict[str, list[Figures]], asked: dict[str, Any]) -> None:
     told: dict[str, Any] = {
         "date": date.today().isoformat(),
         "machine": machine.describe(machine.num_cores()),
         **asked,
+        "rates": {name: _finite(losses) for name, losses in asked["rates"].items()},
         "base": asdict(base),
         "runs": [asdict(run) for runs in found.values() for run in runs],
     }
-    out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    out.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     out.with_suffix(".md").write_text(table(base, found), encoding="utf-8")
     plot(base, found, out.with_suffix(".png"))
 

@@ -13,9 +13,6 @@ not repeated. The result is `results/preferences.json` and, for people, `results
 import argparse
 import gzip
 import json
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -24,6 +21,7 @@ from random import Random
 from typing import Any
 
 from benchmarks.machine import describe, num_cores
+from benchmarks.train import report, train
 from tunesmith.data.reading import read_file
 from tunesmith.data.row import ignore
 
@@ -136,14 +134,13 @@ def _recipe(
 
 def _run(name: str, recipe: dict[str, Any], arguments: argparse.Namespace) -> Result:
     folder = Path(recipe["output"]["dir"])
-    report = folder / "report.json"
-    if not report.is_file() or json.loads(report.read_text())["status"] != "succeeded":
+    if not (folder / "report.json").is_file() or report(folder)["status"] != "succeeded":
         path = folder.with_name(f"{folder.name}.yaml")
         path.write_text(json.dumps(recipe), encoding="utf-8")
-        command = [sys.executable, "-m", "tunesmith.cli.main", "train", str(path), "--json"]
-        variables = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env=variables)
-    told = json.loads(report.read_text(encoding="utf-8"))
+        done = train(path, threads=1)
+        if done.returncode:
+            raise SystemExit(f"{folder.name}: ended with {done.returncode}\n{done.stderr}")
+    told = report(folder)
     method = recipe["method"]["name"]
     pairs = recipe["train"]["batch_rows"]
     return Result(name, method, arguments.steps, pairs, told["eval_loss"], told["heldout_figures"])

@@ -5,12 +5,11 @@ each what became of it, and ends with 1 if one failed.
 """
 
 import argparse
-import json
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+from benchmarks.train import report, train
 from tunesmith import recipe
 
 ROOT = Path(__file__).parents[1]
@@ -42,14 +41,13 @@ def run(path: Path, steps: int, out: Path) -> tuple[bool, str]:
     out.mkdir(parents=True, exist_ok=True)
     short.write_text(recipe.to_yaml(shortened(path, steps, out)), encoding="utf-8")
     start = time.monotonic()
-    command = [sys.executable, "-m", "tunesmith.cli.main", "train", str(short), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = train(short, cwd=ROOT)
     seconds = time.monotonic() - start
     if done.returncode:
-        told = [line for line in done.stderr.splitlines() if line.strip()]
-        return False, "\n    ".join([f"ended with {done.returncode}", *told[-4:]])
-    report = json.loads((out / path.stem / "report.json").read_text(encoding="utf-8"))
-    return True, f"{report['status']}, loss {report['train']['final_loss']:.3f}, {seconds:.0f} s"
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        return False, "\n    ".join([f"ended with {done.returncode}", *lines[-4:]])
+    told = report(out / path.stem)
+    return True, f"{told['status']}, loss {told['train']['final_loss']:.3f}, {seconds:.0f} s"
 
 
 def main() -> None:

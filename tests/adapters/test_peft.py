@@ -3,10 +3,12 @@
 import pytest
 import torch
 from peft import PeftModel
+from peft.tuners import vera as peft_vera
 from peft.tuners.lycoris_utils import LycorisLayer
 
 from tests.adapters.conftest import attach, logits, move, small
-from tunesmith.adapters import loha, lokr, peft
+from tunesmith.adapters import loha, lokr, peft, vera
+from tunesmith.adapters.parts.model_type import in_type
 from tunesmith.config.check import check
 from tunesmith.errors import RecipeError
 
@@ -72,3 +74,36 @@ def test_updates_are_trained_in_the_type_of_the_model(adapter, dtype):
         ours.float().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in attached.trained.values())
     assert {p.grad.dtype for p in attached.trained.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_vera_is_trained_in_the_type_of_the_model(dtype):
+    """As PEFT does it, gradients too, but for the rounding of that type; measured it is PEFT's."""
+    attached = move(attach(vera.Config(rank=8), small().to(dtype)))
+    layers = [m for m in attached.model.modules() if isinstance(m, peft_vera.Linear)]
+    assert len({(layer.in_features, layer.out_features) for layer in layers}) > 2
+    tolerance = 1e-6 if dtype == torch.float32 else 3e-2
+    for layer in layers:
+        x = torch.randn(5, layer.in_features, generator=torch.Generator().manual_seed(0)).to(dtype)
+        x.requires_grad_()
+        numbers = [x, layer.vera_lambda_b["default"], layer.vera_lambda_d["default"]]
+        theirs = peft_vera.Linear.forward(layer, x)
+        assert torch.equal(layer.eval()(x), theirs)
+        ours = layer.train()(x)
+        assert ours.dtype == dtype
+        wanted = torch.autograd.grad(theirs.float().square().sum(), numbers)
+        found = torch.autograd.grad(ours.float().square().sum(), numbers)
+        for got, want in zip((ours, *found), (theirs, *wanted), strict=True):
+            most = tolerance * float(want.detach().abs().max())
+            torch.testing.assert_close(got, want, rtol=tolerance, atol=most)
+    assert {p.dtype for p in attached.trained.values()} == {torch.float32}
+
+
+def test_the_matrices_of_vera_are_rounded_once_for_all_layers():
+    attached = attach(vera.Config(rank=8), small().bfloat16())
+    pairs = {id(m.vera_A["default"]) for m in attached.model.modules() if hasattr(m, "vera_A")}
+    assert len(pairs) == 1
+    master = attached.writer.base_model.vera_A["default"]
+    assert master.dtype == torch.float32
+    assert in_type(master, torch.float32) is master
+    assert in_type(master, torch.bfloat16) is in_type(master, torch.bfloat16)

@@ -118,3 +118,17 @@ def test_another_tokenizer_is_refused(name, other, request):
     tokenizer.save_pretrained(other)
     with pytest.raises(RecipeError, match=r"method.teacher.*tokenizer"):
         train(built() if name == "distilled" else built)
+
+
+@pytest.mark.parametrize("name", ["distilled", "on_policy"])
+def test_more_tokens_than_the_teacher_has_are_refused(name, request):
+    built = request.getfixturevalue(name)
+    recipe = built() if name == "distilled" else built
+    more = recipe.model_copy(update={"method": recipe.method.model_copy(update={"top_k": 321})})
+    with pytest.raises(RecipeError, match=r"method.top_k: got 321; expected at most 320, all"):
+        train(more)
+
+
+def test_all_tokens_of_the_teacher_can_be_kept(distilled):
+    (first, *_) = _steps(train(distilled(top_k=320)))
+    assert first["figures"]["teacher_kept"] == pytest.approx(1, abs=1e-5)

@@ -80,6 +80,20 @@ def test_the_table_has_a_row_for_each_adapter_and_the_base(tmp_path):
     assert "peft" not in with_defaults()
 
 
+def test_a_rate_that_diverged_is_null_in_strict_json(tmp_path):
+    def refuse(token):
+        raise AssertionError(f"{token} is no JSON")
+
+    run = Figures("full", 1e-3, 0, 10, 0.1, 1.0, 30.0, 50.0, 0.1, 900.0, 1.0, 2.0)
+    rates = {"full": {1e-3: 1.0, 3e-3: float("inf")}}
+    methods._leave(tmp_path / "x.json", Base(12.5, 40.0), {"full": [run]}, {"rates": rates})
+    told = json.loads((tmp_path / "x.json").read_text(), parse_constant=refuse)
+    assert told["rates"] == {"full": {"0.001": 1.0, "0.003": None}}
+    committed = Path(methods.__file__).parent / "results" / "methods.json"
+    told = json.loads(committed.read_text(), parse_constant=refuse)
+    assert None in told["rates"]["prompt"].values()
+
+
 def test_recipes_are_cut_to_a_few_steps_and_rows(tmp_path):
     root = Path(__file__).parents[2]
     short = recipes.shortened(root / "recipes" / "quickstart.yaml", 2, tmp_path)

@@ -25,7 +25,9 @@ from tunesmith.errors import RecipeError
 __all__ = ["Config", "attach", "saved", "write"]
 
 LEARNING_RATE = 5e-5
-"""The default of transformers' trainer, which LlamaFactory's freeze tuning takes over."""
+"""The default of transformers' trainer, which LlamaFactory's freeze tuning takes over. Small bases
+want more. Measured on the starter, 40 steps of 8 E2E rows (docs/methods.md): held-out loss 2.19 at
+1.7e-5, 2.02 at 5e-5, 1.79 at 1.5e-4, 1.62 at 4.5e-4, 1.55 at 1.4e-3, the last one tried."""
 TRAINS_BASE = True
 FOLDER = "model"
 

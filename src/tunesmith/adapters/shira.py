@@ -21,9 +21,9 @@ from tunesmith.config.section import Section
 
 __all__ = ["Config", "attach", "saved", "write"]
 
-LEARNING_RATE = 1e-3
-"""A guess, five times the QLoRA paper's rate for LoRA, without a source or a measurement: look for
-yours with `tunesmith find-lr`."""
+LEARNING_RATE = 3e-3
+"""Measured on the starter, 40 steps of 8 E2E rows (docs/methods.md): held-out loss 1.54 at 3.3e-4,
+1.42 at 1e-3, 1.36 at 3e-3, 1.38 at 9e-3."""
 TRAINS_BASE = False
 FOLDER = "adapter"
 

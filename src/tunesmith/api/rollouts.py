@@ -21,6 +21,8 @@ from tunesmith.engine.rollouts.start import Start
 from tunesmith.errors import RecipeError
 from tunesmith.generate.modes import max_tokens
 from tunesmith.generate.options import GenerateOptions
+from tunesmith.models.policy import Policy
+from tunesmith.models.resolve import resolve as find
 from tunesmith.recipe import Recipe
 from tunesmith.runs.events import Event, Warned
 from tunesmith.runs.folder import RunFolder
@@ -41,7 +43,8 @@ def supply(
     Must be called before anything is trained or restored.
 
     Raises:
-        RecipeError: A grader that cannot grade the rows, or answers that the base has no room for.
+        RecipeError: A grader that cannot grade the rows, answers that the base has no room for, or
+            a teacher that `open_teacher` refuses.
     """
     if not isinstance(loader, Rollouts):
         return
@@ -68,13 +71,17 @@ def supply(
             recipe.method,
             build_layout(recipe),
             pad_id(rows.renderer),
-            open_teacher(recipe, rows.renderer.tokenizer) if recipe.method.teacher_tokens else None,
+            _teacher(recipe, rows) if recipe.method.teacher_tokens else None,
         ),
         warn=lambda text: notice(Warned(text)),
     )
     loader.draw = _asked(sampler, questions)
     loader.shelf = Shelf(folder.rollouts)
     loader.notice = lambda text: notice(Warned(text))
+
+
+def _teacher(recipe: Recipe, rows: Rows) -> Policy:
+    return open_teacher(find(recipe.method.teacher, None), recipe, rows.renderer.tokenizer)
 
 
 def sampling_seconds(loader: Loader, recipe: Recipe, rows: Rows, learner: Learner) -> float | None:

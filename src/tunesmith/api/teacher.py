@@ -21,7 +21,7 @@ from tunesmith.engine.precision import DTYPES
 from tunesmith.errors import RecipeError
 from tunesmith.methods import base as methods
 from tunesmith.models import fast
-from tunesmith.models.base import Base
+from tunesmith.models.base import Base, BaseSource
 from tunesmith.models.load import load
 from tunesmith.models.policy import Policy
 from tunesmith.models.resolve import resolve as find
@@ -45,7 +45,7 @@ def add_teacher(
     """Give the examples of a method that NEEDS "teacher" its likeliest tokens in each place.
 
     Raises:
-        RecipeError: The teacher has another tokenizer than the base.
+        RecipeError: As `open_teacher`.
     """
     needs = methods.load(recipe.method.name).NEEDS
     if TEACHER not in needs or "sampler" in needs:  # Answers that are drawn cannot be asked about.
@@ -56,7 +56,7 @@ def add_teacher(
     paths = [path_of(TEACHER, recipe, each, what) for each in asked]
     if not all(path.is_file() for path in paths):
         notice(Phase(f"asking the teacher {recipe.method.teacher} about every answer"))
-        policy = open_teacher(recipe, base.tokenizer)
+        policy = open_teacher(source, recipe, base.tokenizer)
         for each, path in zip(asked, paths, strict=True):
             if not path.is_file():
                 _write(path, _answers(recipe, policy, rows, each))
@@ -102,17 +102,17 @@ def _write(path: Path, parts: Iterator[np.ndarray]) -> None:
     unfinished.replace(path)
 
 
-def open_teacher(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Policy:
+def open_teacher(source: BaseSource, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Policy:
     """The teacher of `recipe.method` in memory, on the compute paths of the run.
 
     Args:
+        source: Where `method.teacher` was found.
         recipe: Of the run.
         tokenizer: Of the base.
 
     Raises:
-        RecipeError: It has another tokenizer.
+        RecipeError: It has another tokenizer, or fewer tokens than are to be kept.
     """
-    source = find(recipe.method.teacher, None)
     teacher = load(source, DTYPES[recipe.train.precision])
     if tokenizer_state(teacher.tokenizer) != tokenizer_state(tokenizer):
         raise RecipeError(
@@ -124,4 +124,11 @@ def open_teacher(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Policy:
     teacher.model.to(device())
     if recipe.train.kernels == "fast":
         fast.lay_over(teacher.model)
-    return Policy(teacher.model, recipe.train.kernels, DTYPES[recipe.train.precision])
+    policy = Policy(teacher.model, recipe.train.kernels, DTYPES[recipe.train.precision])
+    if recipe.method.top_k > len(policy.head):
+        raise RecipeError(
+            "method.top_k",
+            got=str(recipe.method.top_k),
+            expected=f"at most {len(policy.head)}, all tokens that {source.id} can say",
+        )
+    return policy

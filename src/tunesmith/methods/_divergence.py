@@ -33,7 +33,8 @@ class Taught(Section):
     mix: float = Field(0.5, gt=0, lt=1)
     """For jsd: the teacher's share b of the mixture."""
     top_k: int = Field(64, ge=1)
-    """Tokens of the teacher's distribution that are kept in each place, 8 bytes each."""
+    """Tokens of the teacher's distribution that are kept in each place, 8 bytes each; at most its
+    vocabulary."""
 
 
 def apart(policy: Policy, batch: Batch, config: Taught, temperature: float) -> Tensor:

@@ -159,11 +159,10 @@ class Policy:
 
     @torch.no_grad()
     def most_likely(self, batch: Batch, k: int, temperature: float) -> tuple[Tensor, Tensor]:
-        """The k tokens that are most likely in the place of each trained one.
+        """The k tokens, at most V, that are most likely in the place of each trained one.
 
         Returns:
-            (N, k) int64 ids and (N, k) float32 log-probabilities, most likely first; k is at most
-            the size of the vocabulary.
+            (N, k) int64 ids and (N, k) float32 log-probabilities, most likely first.
         """
         features = self.features(batch)
         found = []
@@ -172,7 +171,7 @@ class Policy:
             log_probs = self.log_probs_of(scaled)
             if not self.plain_head:
                 log_probs = torch.log_softmax(log_probs / temperature, -1)
-            found.append(log_probs.topk(min(k, log_probs.shape[1])))
+            found.append(log_probs.topk(k))
         log_probs_Nk, ids_Nk = (torch.cat(parts) for parts in zip(*found, strict=True))
         return ids_Nk, log_probs_Nk
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.adapters.base import Attached, kinds
 from tunesmith.adapters.parts import earlier, files
-from tunesmith.adapters.parts.lycoris import train_in_type_of_model
+from tunesmith.adapters.parts.model_type import train_in_type_of_model
 from tunesmith.errors import RecipeError, TunesmithError
 from tunesmith.models.heads import task_of
 
