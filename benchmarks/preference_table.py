@@ -124,7 +124,6 @@ def _recipe(
             "steps": arguments.steps,
             "batch_rows": arguments.pairs,
             "learning_rate": arguments.rate,
-            "precision": "bf16",
         },
         "evaluate": {"probes": []},
         "checkpoint": {"every": arguments.steps},

@@ -245,3 +245,11 @@ def _kill_at_step(command, folder, step):
         time.sleep(0.005)
     process.kill()
     assert process.wait() == -signal.SIGKILL
+
+
+def test_a_type_that_the_processor_is_slow_in_is_told(make, monkeypatch):
+    monkeypatch.setattr("tunesmith.api.session.lag", lambda precision, device: 23.4)
+    with pytest.raises(Interrupted):
+        train(recipe := make(), until=1)
+    warned = Timeline.read(Path(recipe.output.dir) / "events.jsonl").warnings
+    assert any("fp32 takes 23 times as long as fp32" in record["message"] for record in warned)

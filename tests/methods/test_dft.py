@@ -1,4 +1,4 @@
-"""The loss of dft: by hand, its gradient, and what TRL computes."""
+"""The loss of dft by hand, and its gradient; test_trl_sft.py has what TRL computes."""
 
 import math
 
@@ -39,27 +39,3 @@ def test_the_gradient_is_that_of_less_probability(kernels):
     (-torch.exp(-policy.token_nll(_batch()))).sum().backward()
     for mine, other in zip(got, policy.model.parameters(), strict=True):
         torch.testing.assert_close(mine, other.grad, rtol=1e-4, atol=1e-7)
-
-
-# TRL 1.16 itself sets what transformers 5.23 calls deprecated.
-@pytest.mark.filterwarnings("ignore:`gradient_checkpointing:FutureWarning")
-def test_it_is_what_trl_computes(tmp_path):
-    """TRL 1.16, `SFTTrainer.compute_loss` with loss_type="dft", on the same model and tokens."""
-    trl = pytest.importorskip("trl", reason="the comparison needs trl")
-    datasets = pytest.importorskip("datasets")
-    model = tiny_model(seed=1)
-    policy = Policy(model, "reference", torch.float32)
-    mine = dft.loss(policy, _batch(), dft.Config())
-    ids = torch.tensor([[5, 9, 2, 7, 11]])
-    labels = torch.tensor([[-100, -100, -100, 7, 11]])
-    config = trl.SFTConfig(
-        output_dir=str(tmp_path), loss_type="dft", report_to=[], use_cpu=True, bf16=False
-    )
-    rows = datasets.Dataset.from_list([{"input_ids": ids[0].tolist()}])
-    from tunesmith.testing.tiny import byte_tokenizer
-
-    trainer = trl.SFTTrainer(
-        model, args=config, train_dataset=rows, processing_class=byte_tokenizer()
-    )
-    theirs = trainer.compute_loss(trainer.model, {"input_ids": ids, "labels": labels})
-    assert theirs.item() == pytest.approx((mine.total / mine.count).item(), rel=1e-5)

@@ -26,6 +26,7 @@ from tunesmith.engine.evaluation import Evaluator
 from tunesmith.engine.fit import Fit, measure
 from tunesmith.engine.observers import Observers
 from tunesmith.engine.parts import Parts
+from tunesmith.engine.precision import lag
 from tunesmith.engine.rewind import Rewind
 from tunesmith.engine.saving import Saver
 from tunesmith.engine.shrink import attempt
@@ -232,7 +233,15 @@ def _tell_contract(rows: Rows, watch: Observers) -> None:
 def _tell_plan(
     recipe: Recipe, rows: Rows, learner: Learner, loader: Loader, watch: Observers
 ) -> None:
-    counts = rows.train.counts
+    counts, slower = rows.train.counts, lag(recipe.train.precision, device())
+    if slower > 1:
+        watch.notice(
+            Warned(
+                f"train.precision: {recipe.train.precision} takes {slower:.0f} times as long as "
+                "fp32 for the products of this processor, which has no instructions for it; auto "
+                "would take fp32"
+            )
+        )
     watch.notice(
         Planned(
             num_steps=loader.num_steps,

@@ -22,6 +22,19 @@ def resolve(precision: str, device: torch.device) -> str:
     return "bf16" if fp32 > MARGIN * bf16 else "fp32"
 
 
+def lag(precision: str, device: torch.device) -> float:
+    """How many times as long products take in this type as in fp32, here; 1 where it does not lag.
+
+    Args:
+        precision: As `resolve` gives it.
+        device: Of the run. Where there is no bf16 on a GPU, torch says so itself.
+    """
+    if precision == "fp32" or device.type == "cuda":
+        return 1.0
+    slower = _seconds(DTYPES[precision], device) / _seconds(torch.float32, device)
+    return slower if slower > MARGIN else 1.0
+
+
 def _seconds(dtype: torch.dtype, device: torch.device) -> float:
     """Best of several products of the size of a small model's layers."""
     x = torch.ones(512, 576, dtype=dtype, device=device)
