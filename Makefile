@@ -26,7 +26,7 @@ quickstart: $(INSTALLED)  ## fine-tune the starter model on the ticket task and 
 	fi
 
 test: $(INSTALLED)  ## run all tests; the quick ones alone: .venv/bin/pytest -m "not slow"
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)  ## lint, formatting and the structure of the house, in seconds
 	$(BIN)/ruff check .

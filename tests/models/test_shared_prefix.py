@@ -7,6 +7,7 @@ from torch import nn
 
 from tunesmith.data.collate import collate, collate_groups
 from tunesmith.data.example import Example
+from tunesmith.engine.precision import lag
 from tunesmith.errors import ModelError
 from tunesmith.models import fast
 from tunesmith.models.kernels import build
@@ -156,6 +157,8 @@ def test_dropout_is_refused_while_it_drops(kind):
 @pytest.mark.slow
 def test_bf16_on_the_starter_is_as_close_to_fp32_as_unshared(starter):
     """Gradients of LoRA; rounding differs, so each is held against exact ones."""
+    if lag("bf16", torch.device("cpu")) > 3:
+        pytest.skip("bf16 is emulated here, which takes minutes")
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 

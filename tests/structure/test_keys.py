@@ -7,6 +7,7 @@ a key that nobody reads; that reading it changes the run is shown by the tests o
 import ast
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import get_args
@@ -49,6 +50,7 @@ def all_keys() -> list[tuple[type[Section], str]]:
     return [(section, key) for section in sections for key in section.model_fields]
 
 
+@cache
 def reads(tree: ast.AST) -> set[str]:
     """Names of the attributes that are read in `tree`."""
     return {

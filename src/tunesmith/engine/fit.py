@@ -120,9 +120,11 @@ def measure(trial: Trial, loader: Loader, seconds: float) -> Fit:
     kept = activation_gib(trial, loader) * tokens
     peak, available = resident_gib(trial.device) + kept, available_gib(trial.device)
     if peak <= available:
-        for _ in range(2):  # The first one warms caches up.
-            trial.forward_backward(worst.to(trial.device))
+        for _ in range(2):  # The first one warms caches up, which matters little to a long one.
+            taken = trial.forward_backward(worst.to(trial.device))
             steps = [trial.step()]
+            if taken > seconds:
+                break
         peak = None
     pace = _pace(trial, loader, survey, seconds, steps)
     passes = pace.seconds(survey.tokens, survey.squares).sum() / survey.num_steps
