@@ -13,7 +13,7 @@ from tunesmith.data.example import Example
 from tunesmith.errors import ModelError
 from tunesmith.models import fast, linear
 from tunesmith.models.int8 import Int8Linear
-from tunesmith.models.kernels import build
+from tunesmith.models.kernels import build, int8
 from tunesmith.models.kernels.int8 import quantize_rows, scale_sums
 from tunesmith.models.load import load
 from tunesmith.models.nf4 import Nf4Linear
@@ -101,6 +101,20 @@ def test_rounding_is_off_by_half_a_step_at_most(dtype, size):
     error = (values * scale[:, None] - x.float()).abs()
     assert values.abs().amax() == 127
     assert (error <= 0.5001 * scale[:, None]).all()
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("terms", [64, int8.MOST_TERMS, int8.MOST_TERMS + 1, 2500])
+def test_sums_are_exact_whichever_way_they_are_made(terms, rows, monkeypatch):
+    numbers = torch.Generator().manual_seed(0)
+    a = torch.randint(-127, 128, (rows, terms), dtype=torch.int8, generator=numbers)
+    b = torch.randint(-127, 128, (terms, 24), dtype=torch.int8, generator=numbers)
+    a[0], b[:, 0] = 127, 127  # Sums as large as can be.
+    exact = a.long() @ b.long()
+    for integers in (True, False):
+        monkeypatch.setattr(int8, "in_integers", lambda found=integers: found)
+        for laid in (b, b.t().contiguous().t()):
+            assert torch.equal(int8.sums(a, laid).long(), exact)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
