@@ -55,7 +55,7 @@ def find_lr(
     if not isinstance(recipe, Recipe):
         recipe = read(recipe, overrides)
     recipe = resolve(recipe)
-    _require_rows(recipe)
+    _require_comparable(recipe)
     require_paths(recipe)
     points = _measure(_short(recipe, rates.num_steps), rates, tell)
     found = suggest(points)
@@ -82,8 +82,8 @@ def _require_rising(rates: Rising) -> None:
         )
 
 
-def _require_rows(recipe: Recipe) -> None:
-    if "sampler" in methods.load(recipe.method.name).NEEDS:
+def _require_comparable(recipe: Recipe) -> None:
+    if build.SAMPLER in methods.load(recipe.method.name).NEEDS:
         raise CommandError(
             "find-lr",
             got=f"method.name: {recipe.method.name}, which draws the answers that it trains on",

@@ -110,6 +110,7 @@ def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session
     watch.notice(Phase("reading rows"))
     rows = build.build_rows(recipe, base, watch.notice)
     _tell_contract(rows, watch)
+    _tell_precision(recipe, watch)
     tasks = build_tasks(recipe, rows.renderer)
     learner = build.build_learner(recipe, base, rows)
     loader = build.build_loader(recipe, rows)
@@ -230,10 +231,8 @@ def _tell_contract(rows: Rows, watch: Observers) -> None:
         )
 
 
-def _tell_plan(
-    recipe: Recipe, rows: Rows, learner: Learner, loader: Loader, watch: Observers
-) -> None:
-    counts, slower = rows.train.counts, lag(recipe.train.precision, device())
+def _tell_precision(recipe: Recipe, watch: Observers) -> None:
+    slower = lag(recipe.train.precision, device())
     if slower > 1:
         watch.notice(
             Warned(
@@ -242,6 +241,12 @@ def _tell_plan(
                 "would take fp32"
             )
         )
+
+
+def _tell_plan(
+    recipe: Recipe, rows: Rows, learner: Learner, loader: Loader, watch: Observers
+) -> None:
+    counts = rows.train.counts
     watch.notice(
         Planned(
             num_steps=loader.num_steps,

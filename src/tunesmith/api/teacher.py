@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.api.beforehand import Asked, asked_about, passes, path_of
-from tunesmith.api.build import Rows
+from tunesmith.api.build import SAMPLER, Rows
 from tunesmith.api.resolve import device
 from tunesmith.data.loader import Loader
 from tunesmith.data.tokenizer_facts import tokenizer_state
@@ -48,7 +48,7 @@ def add_teacher(
         RecipeError: As `open_teacher`.
     """
     needs = methods.load(recipe.method.name).NEEDS
-    if TEACHER not in needs or "sampler" in needs:  # Answers that are drawn cannot be asked about.
+    if TEACHER not in needs or SAMPLER in needs:  # Answers that are drawn cannot be asked about.
         return
     source = find(recipe.method.teacher, None)
     asked = asked_about(rows, loader)
