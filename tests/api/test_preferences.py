@@ -9,19 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.methods.example_rows import needed_keys, rows_for
 from tunesmith.api import beforehand, build, session
 from tunesmith.api.plan import plan
 from tunesmith.api.reference import add_reference
 from tunesmith.api.resolve import resolve
 from tunesmith.api.train import resume, train
-from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError, Interrupted
 from tunesmith.methods import base as methods
 from tunesmith.recipe import from_dict
 from tunesmith.runs.events import Phase
 from tunesmith.runs.timeline import Timeline
-from tunesmith.testing.tiny import IM_END, byte_tokenizer
 
 ASKING = "asking the model, before it is trained, how likely each answer is"
 
@@ -41,10 +38,15 @@ class FakePrepared:
 
 
 @pytest.fixture
-def paired(recipe_data, tmp_path, monkeypatch):
-    """A recipe over pairs, as a function of its method and of dotted changes."""
+def hurried(monkeypatch):
+    """Runs that measure little beforehand and draw no pages."""
     monkeypatch.setattr(session, "FIT_SECONDS", 0.0)
     monkeypatch.setattr(sys.modules[train.__module__], "write_pages", lambda folder: None)
+
+
+@pytest.fixture
+def paired(recipe_data, tmp_path, hurried):
+    """A recipe over pairs, as a function of its method and of dotted changes."""
     path = tmp_path / "pairs.jsonl"
     rows = [
         {"prompt": f"say {'x' * (i % 5)}", "chosen": f"{i % 7}" * (1 + i % 3), "rejected": f"no{i}"}
@@ -52,9 +54,7 @@ def paired(recipe_data, tmp_path, monkeypatch):
     ]
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
 
-    def make(name: str, rows: list[dict] | None = None, **changes):
-        if rows is not None:
-            path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    def make(name: str, **changes):
         data = json.loads(json.dumps(recipe_data))
         data["data"] |= {"train": str(path), "eval": str(path)}
         data["evaluate"] = {"every": 2, "probes": []}
@@ -97,15 +97,12 @@ def _asks(recipe) -> tuple[list[str], list[list[float]]]:
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_resumed_equals_uninterrupted(paired, tiny_folder, tmp_path, name) -> None:
-    method = methods.load(name)
-    keys = {"name": name, **needed_keys(method.Config, str(tiny_folder))}
-    renderer = Renderer(byte_tokenizer(), frozenset({IM_END}))
-    rows = rows_for(frozenset(method.encoder(renderer, method.Config(**keys)).shapes))
-    changes = {f"method__{key}": value for key, value in keys.items()}
+def test_resumed_equals_uninterrupted(hurried, of_method, tmp_path, name) -> None:
+    changes = {"evaluate": {"every": 2, "probes": []}, "checkpoint__every": 1}
+    changes |= {"train__batch_rows": 4, "train__accumulate": 1, "train__steps": 4}
     if name == "rejection":
         changes["method__threshold"] = None  # The tiny model's answers are never right.
-    recipe = paired(name, [*rows * 3], data__eval=None, checkpoint__every=1, **changes)
+    recipe = of_method(name, train__epochs=None, **changes)
     whole = _trained(recipe, tmp_path / "whole", 4)
     # As a machine leaves it that lost power after the second step.
     cut = Path(shutil.copytree(whole, tmp_path / "cut"))

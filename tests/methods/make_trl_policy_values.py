@@ -15,11 +15,10 @@ import trl
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
+from trl_numbers import LENGTHS, REWARDS, drawn, padded
 
-LENGTHS = (3, 1, 4, 2, 5, 2)
 NUM_ANSWERS = 3
 MAX_NEW_TOKENS = 5
-REWARDS = (0.0, 1.0, 0.5, 0.25, 0.25, 1.0)
 
 CASES = {
     "grpo": {"loss_type": "grpo"},
@@ -34,11 +33,6 @@ VOCABULARY = 6
 TEMPERATURE = 0.7
 BETAS = {"gkd_forward": 0.0, "gkd_reverse": 1.0, "gkd_jsd": 0.25}
 """TRL's weight of the two directions, for on-policy distillation."""
-
-
-def padded(values: torch.Tensor) -> torch.Tensor:
-    """(R, T) the numbers of each answer, 0 behind its end."""
-    return torch.nn.utils.rnn.pad_sequence(values.split(LENGTHS), batch_first=True)
 
 
 def accelerator() -> SimpleNamespace:
@@ -128,19 +122,14 @@ def distilled(logits: dict[str, torch.Tensor], beta: float) -> dict[str, object]
 
 def main() -> None:
     """Print the JSON."""
-    torch.manual_seed(0)
-    number = sum(LENGTHS)
-    numbers = {"now": -2 * torch.rand(number)}
-    numbers["old"] = numbers["now"] + 0.25 * torch.randn(number)
-    numbers["reference"] = numbers["now"] + 0.5 * torch.randn(number)
-    found = {}
+    numbers, found = drawn(), {}
     for name, options in CASES.items():
         of = numbers | {"advantages": advantages(options.get("scale_rewards", "group"))}
         found[name] = run(GRPOTrainer, of, **options)
     rewards = torch.tensor(REWARDS).view(-1, NUM_ANSWERS)
     others = (rewards.sum(1, keepdim=True) - rewards) / (NUM_ANSWERS - 1)
     found["rloo"] = run(RLOOTrainer, numbers | {"advantages": (rewards - others).flatten()})
-    logits = {name: 2 * torch.randn(number, VOCABULARY) for name in ("student", "teacher")}
+    logits = {name: 2 * torch.randn(sum(LENGTHS), VOCABULARY) for name in ("student", "teacher")}
     found |= {name: distilled(logits, beta) for name, beta in BETAS.items()}
     made = {
         "trl": trl.__version__,

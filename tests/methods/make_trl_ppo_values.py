@@ -16,9 +16,7 @@ from types import SimpleNamespace
 import torch
 import trl
 from trl import PPOTrainer
-
-LENGTHS = (3, 1, 4, 2, 5, 2)
-REWARDS = (0.0, 1.0, 0.5, 0.25, 0.25, 1.0)
+from trl_numbers import LENGTHS, REWARDS, drawn, padded
 
 CASES = {
     "ppo": {},
@@ -39,11 +37,6 @@ USUAL = {
     "vf_coef": 0.1,
     "values": True,
 }
-
-
-def padded(numbers: torch.Tensor) -> torch.Tensor:
-    """(R, T) the numbers of each answer, 0 behind its end."""
-    return torch.nn.utils.rnn.pad_sequence(numbers.split(LENGTHS), batch_first=True)
 
 
 def trainer(options: dict[str, float]) -> SimpleNamespace:
@@ -85,13 +78,9 @@ def run(numbers: dict[str, torch.Tensor], options: dict[str, float]) -> dict[str
 
 def main() -> None:
     """Print the JSON."""
-    torch.manual_seed(0)
-    number = sum(LENGTHS)
-    numbers = {"now": -2 * torch.rand(number)}
-    numbers["old"] = numbers["now"] + 0.25 * torch.randn(number)
-    numbers["reference"] = numbers["now"] + 0.5 * torch.randn(number)
-    numbers["values"] = torch.rand(number)
-    numbers["expected"] = numbers["values"] + 0.1 * torch.randn(number)
+    numbers = drawn()
+    numbers["values"] = torch.rand(sum(LENGTHS))
+    numbers["expected"] = numbers["values"] + 0.1 * torch.randn(sum(LENGTHS))
     made = {
         "trl": trl.__version__,
         "lengths": LENGTHS,

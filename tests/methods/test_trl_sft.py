@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Example
@@ -34,12 +35,10 @@ def _ours(name, kernels):
 
 
 def _trl(name, folder):
-    longest = max(len(ids) for ids, _ in ROWS)
-    fill = lambda values, rest: values + [rest] * (longest - len(values))  # noqa: E731
     inputs = {
-        "input_ids": torch.tensor([fill(ids, 0) for ids, _ in ROWS]),
-        "attention_mask": torch.tensor([fill([1] * len(ids), 0) for ids, _ in ROWS]),
-        "labels": torch.tensor([fill([-100] * n + ids[n:], -100) for ids, n in ROWS]),
+        "input_ids": _padded([ids for ids, _ in ROWS], 0),
+        "attention_mask": _padded([[1] * len(ids) for ids, _ in ROWS], 0),
+        "labels": _padded([[-100] * n + ids[n:] for ids, n in ROWS], -100),
     }
     config = trl.SFTConfig(
         str(folder), loss_type=THEIRS[name], report_to=[], use_cpu=True, bf16=False
@@ -52,6 +51,10 @@ def _trl(name, folder):
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
     return loss.item(), _gradients(model)
+
+
+def _padded(rows, value):
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
 
 
 def _gradients(model):
