@@ -55,11 +55,18 @@ _ALL = (
         options={"kernels": "reference"},
     ),
     Side(
+        "tunesmith-int8",
+        "Tunesmith on an int8 base, malloc settings",
+        "with_tunesmith.py",
+        malloc=True,
+        options={"quantize": "int8"},
+    ),
+    Side(
         "trl", "TRL as installed: fp32 weights, bf16 autocast, checkpointing", "with_trl.py", "trl"
     ),
     Side(
         "trl-tuned",
-        "TRL tuned: frozen weights bf16, no checkpointing, a row in a pass, malloc settings",
+        "TRL tuned: weights in the faster type, no checkpointing, a row in a pass, malloc settings",
         "with_trl.py",
         "trl",
         malloc=True,
@@ -67,7 +74,7 @@ _ALL = (
     ),
     Side(
         "trl-padding-free",
-        "TRL tuned: frozen weights bf16, no checkpointing, rows end to end, malloc settings",
+        "TRL tuned: weights in the faster type, no checkpointing, rows end to end, malloc settings",
         "with_trl.py",
         "trl",
         malloc=True,
@@ -75,7 +82,7 @@ _ALL = (
     ),
     Side(
         "hf-trainer",
-        "transformers Trainer and PEFT: frozen weights bf16, padded, malloc settings",
+        "transformers Trainer and PEFT: weights in the faster type, padded, malloc settings",
         "with_transformers.py",
         "transformers",
         malloc=True,

@@ -1,5 +1,6 @@
 """What the sides built on transformers' Trainer share: counting, timing, equal arguments."""
 
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -52,6 +53,22 @@ def arguments(job: dict[str, Any], rows_per_pass: int) -> dict[str, Any]:
         "seed": 0,
         "use_cpu": not torch.cuda.is_available(),
     }
+
+
+def fast_type() -> str:
+    """`bfloat16`, or `float32` where products in bf16 are emulated and so take longer."""
+    if torch.cuda.is_available():
+        return "bfloat16"
+    seconds = {}
+    for name in ("bfloat16", "float32"):
+        x = torch.ones(512, 576, dtype=getattr(torch, name))
+        times = []
+        for _ in range(8):
+            start = perf_counter()
+            x @ x.t()
+            times.append(perf_counter() - start)
+        seconds[name] = min(times)
+    return min(seconds, key=seconds.get)
 
 
 def lora_config(job: dict[str, Any]) -> Any:

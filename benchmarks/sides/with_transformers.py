@@ -1,10 +1,9 @@
-"""Hugging Face Trainer with PEFT and padded batches, frozen weights in bf16."""
+"""Hugging Face Trainer with PEFT and padded batches, frozen weights in the faster type."""
 
 from typing import Any
 
-import torch
 from datasets import Dataset
-from hugging_face import Clock, arguments, counted, lora_config, quantization
+from hugging_face import Clock, arguments, counted, fast_type, lora_config, quantization
 from steps import Refused, Steps, labels_of, read_rows, report
 from transformers import (
     AutoModelForCausalLM,
@@ -21,7 +20,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         raise Refused(f"the plain Trainer has no {job['method']}")
     steps = Steps()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(job["base"])
-    settings = arguments(job, job["rows_per_step"]) | {"bf16": True}
+    settings = arguments(job, job["rows_per_step"]) | {"bf16": fast_type() == "bfloat16"}
     trainer = counted(Trainer, steps)(
         model=_model(job),
         args=TrainingArguments(**settings),
@@ -37,13 +36,13 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model(job: dict[str, Any]) -> Any:
-    """A frozen base in bf16 with PEFT's adapter; one that is trained whole stays in fp32."""
+    """A frozen base in the faster type with PEFT's adapter; one trained whole stays in fp32."""
     from peft import get_peft_model, prepare_model_for_kbit_training
 
     full = job["adapter"] == "full"
     model = AutoModelForCausalLM.from_pretrained(
         job["base"],
-        dtype=torch.float32 if full else torch.bfloat16,
+        dtype="float32" if full else fast_type(),
         quantization_config=quantization(job),
     )
     if full:

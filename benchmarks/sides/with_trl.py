@@ -3,7 +3,7 @@
 from typing import Any
 
 from datasets import Dataset
-from hugging_face import Clock, arguments, counted, lora_config, quantization
+from hugging_face import Clock, arguments, counted, fast_type, lora_config, quantization
 from steps import Steps, labels_of, read_rows, report
 from transformers import PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
@@ -45,9 +45,10 @@ def _settings(job: dict[str, Any]) -> dict[str, Any]:
     rows_per_pass = min(job.get("rows_per_pass", job["rows_per_step"]), job["rows_per_step"])
     settings = arguments(job, rows_per_pass) | {"max_length": job["max_tokens"]}
     if job.get("tuned", False):
-        settings["gradient_checkpointing"] = False
+        fast = fast_type()
+        settings |= {"gradient_checkpointing": False, "bf16": fast == "bfloat16"}
         if job["adapter"] != "full":
-            settings["model_init_kwargs"] = {"dtype": "bfloat16"}
+            settings["model_init_kwargs"] = {"dtype": fast}
     if job.get("padding_free", False):
         settings |= {"padding_free": True, "max_length": None}
     return settings

@@ -11,10 +11,8 @@ In the second product the sum runs over the outputs, so the scales of W cannot b
 they are multiplied into d y before that is rounded, which is exact up to that rounding. The sums
 themselves are exact: 32-bit integers, up to 133,000 terms.
 
-Measured on two Zen 4 cores, products of 8 to 1,600 rows with the matrices of a small model: 2,000
-billion operations a second against 850 in bf16. Both layouts of the weight are as fast, so one
-copy serves both products, and a single row takes the same way as a thousand. Processors that know
-no products of int8 make the same sums in fp32 (`kernels/int8.py`).
+On a CPU with a C compiler both products are those of `kernels/whole.py`, elsewhere those of torch
+(`kernels/int8.py`). Both give the same sums.
 
 Legend: M rows of input, I inputs, O outputs.
 """
@@ -27,6 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.models.kernels.int8 import quantize_rows, scale_sums, sums
+from tunesmith.models.kernels.panels import Blocks
+from tunesmith.models.kernels.whole import LaidThin, lay_thin, product, serves
 from tunesmith.models.quantized import QuantizedLinear
 from tunesmith.models.weight import end_to_end
 
@@ -82,18 +82,42 @@ class Int8Weight:
     scale_O: Tensor
     rows: tuple[slice, ...]
 
-    def times(self, x_MI: Tensor, bias_O: Tensor | None = None) -> Tensor:
-        """X W^T + b, (M, O) in the type of `x_MI`, from x rounded to int8."""
+    @property
+    def inputs(self) -> tuple[slice]:
+        """The one segment that the forward product sums over."""
+        return (slice(0, self.values_OI.shape[1]),)
+
+    @property
+    def served(self) -> bool:
+        """Whether both products are those of the kernel."""
+        return serves(self.values_OI, self.rows) and serves(self.values_OI.t(), self.inputs)
+
+    def lay_thin(self, matrix_RN: Tensor, blocks: Blocks = ()) -> LaidThin | None:
+        """A matrix of few rows as the products add it; None where they do not."""
+        return lay_thin(matrix_RN, blocks) if self.served else None
+
+    def times(
+        self,
+        x_MI: Tensor,
+        bias_O: Tensor | None = None,
+        thin: tuple[Tensor, LaidThin] | None = None,
+    ) -> Tensor:
+        """X W^T + b + T C, (M, O) in the type of `x_MI`, from x rounded to int8."""
+        if self.served:
+            values_IO, scale_O = self.values_OI.t(), self.scale_O
+            return product(x_MI, values_IO, self.inputs, None, scale_O, bias_O, thin)
         values_MI, scale_M = quantize_rows(x_MI.contiguous())
         sums_MO = sums(values_MI, self.values_OI.t())
         y_MO = scale_sums(sums_MO, scale_M, self.scale_O, None, x_MI.dtype)
         return y_MO if bias_O is None else y_MO.add_(bias_O)
 
-    def times_transposed(self, y_MO: Tensor) -> Tensor:
-        """Y W, (M, I) in the type of `y_MO`, from y times the scales of W rounded to int8.
+    def times_transposed(self, y_MO: Tensor, thin: tuple[Tensor, LaidThin] | None = None) -> Tensor:
+        """Y W + T C, (M, I) in the type of `y_MO`, from y times the scales of W rounded to int8.
 
         Each layer's part of a row has a scale of its own, as it has where layers stand alone.
         """
+        if self.served:
+            return product(y_MO, self.values_OI, self.rows, self.scale_O, thin=thin)
         y_MO, total_MI = y_MO.contiguous(), None
         for rows in self.rows:
             values_MO, scale_M = quantize_rows(y_MO[:, rows], self.scale_O[rows])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from tunesmith.models.kernels.panels import Blocks
 from tunesmith.models.kernels.product import Laid, can_lay, lay, product
 from tunesmith.models.weight import Plain
 
@@ -43,13 +44,19 @@ class Packed:
         """W, (O, I)."""
         return lay(self.weight_OI) if self.kept is None else self.kept[1]
 
-    def times(self, x_MI: Tensor, bias_O: Tensor | None = None) -> Tensor:
-        """X W^T + b, (M, O)."""
-        return product(x_MI, self.by_inputs, bias_O)
+    def lay_thin(self, matrix_RN: Tensor, blocks: Blocks = ()) -> Laid | None:
+        """A matrix of few rows as the products add it; None where they cannot."""
+        return lay(matrix_RN, blocks) if can_lay(matrix_RN) else None
 
-    def times_transposed(self, y_MO: Tensor) -> Tensor:
-        """Y W, (M, I)."""
-        return product(y_MO, self.by_outputs)
+    def times(
+        self, x_MI: Tensor, bias_O: Tensor | None = None, thin: tuple[Tensor, Laid] | None = None
+    ) -> Tensor:
+        """X W^T + b + T C, (M, O)."""
+        return product(x_MI, self.by_inputs, bias_O, thin)
+
+    def times_transposed(self, y_MO: Tensor, thin: tuple[Tensor, Laid] | None = None) -> Tensor:
+        """Y W + T C, (M, I)."""
+        return product(y_MO, self.by_outputs, None, thin)
 
 
 def frozen(weight_OI: Tensor, dtype: torch.dtype) -> Plain | Packed:

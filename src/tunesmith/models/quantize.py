@@ -47,6 +47,15 @@ def quantize(model: PreTrainedModel, kind: str) -> None:
         )
     for name in names:
         model.set_submodule(name, KINDS[kind](model.get_submodule(name)))
+    _let_go_of_file(model)
+
+
+def _let_go_of_file(model: nn.Module) -> None:
+    """Copy what stays as it is: one number that is read in place keeps all of its file mapped."""
+    for layer in model.modules():
+        if not isinstance(layer, QuantizedLinear):
+            for parameter in layer.parameters(recurse=False):
+                parameter.data = parameter.data.clone()
 
 
 def dequantize(model: nn.Module, dtype: torch.dtype) -> None:

@@ -73,16 +73,19 @@ def serves(*tensors: torch.Tensor) -> bool:
     )
 
 
-def call(name: str, dtype: torch.dtype, *arguments: torch.Tensor | int | float | None) -> None:
+def call(
+    name: str, dtype: torch.dtype | None, *arguments: torch.Tensor | int | float | None
+) -> None:
     """Run the kernel `name` for stored numbers of type `dtype`.
 
     Args:
         name: Of the C function, without its type.
-        dtype: fp32 or bf16.
+        dtype: fp32 or bf16; None for a function that stores neither.
         *arguments: In the order of the C function; tensors go as the address of their data, None
             as a null pointer, int as int64_t, float as float.
     """
-    function = getattr(library(), f"{name}_{'bf16' if dtype is torch.bfloat16 else 'float'}")
+    endings = {torch.bfloat16: "_bf16", torch.float32: "_float", None: ""}
+    function = getattr(library(), name + endings[dtype])
     function(*[_argument(value) for value in arguments])
 
 

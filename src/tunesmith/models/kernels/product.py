@@ -7,7 +7,6 @@ bring all the time. This needs neither.
 Legend: M rows, K numbers that are summed over, N columns, R ranks.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,13 +15,12 @@ import torch
 from torch import Tensor
 
 from tunesmith.models.kernels import build
+from tunesmith.models.kernels.panels import Blocks, ranges
 
 VECTOR = 16
 """Columns that are summed at once."""
 WIDE = 4
 """Vectors of a panel, where there are columns enough; else one."""
-Blocks = Sequence[tuple[slice, slice]]
-"""Rows and columns of the only parts of a matrix that are not zero; none stands for all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ def lay(b_KN: Tensor, blocks: Blocks = (), narrow: bool = False) -> Laid:
     num_panels = -(-columns // (vectors * VECTOR))
     panels = torch.empty(num_panels, inner // 2, vectors * VECTOR, dtype=torch.int32)
     build.call("lay", b_KN.dtype, b_KN, panels, inner, columns, *b_KN.stride(), vectors)
-    return Laid(panels, columns, vectors, _ranges(inner, num_panels, vectors * VECTOR, blocks))
+    return Laid(panels, columns, vectors, ranges(inner, num_panels, vectors * VECTOR, blocks, 2))
 
 
 def product(
@@ -122,19 +120,3 @@ def outer(t_MR: Tensor, x_MN: Tensor, blocks: Blocks = ()) -> Tensor:
     tensors = (t_MR.contiguous(), x_MN.contiguous(), y_RN, room, *lists)
     build.call("outer", x_MN.dtype, *tensors, len(pieces), rows, ranks, columns)
     return y_RN
-
-
-def _ranges(inner: int, num_panels: int, width: int, blocks: Blocks) -> Tensor:
-    """(panels, 2) int64; the union, for a panel that parts share."""
-    if not blocks:
-        return torch.tensor([[0, inner // 2]] * num_panels)
-    ranges = []
-    for start in range(0, num_panels * width, width):
-        seen = [
-            rows
-            for rows, columns in blocks
-            if columns.start < start + width and columns.stop > start and rows.stop > rows.start
-        ]
-        first = min((rows.start // 2 for rows in seen), default=0)
-        ranges.append([first, max((-(-rows.stop // 2) for rows in seen), default=first)])
-    return torch.tensor(ranges)
