@@ -66,7 +66,7 @@ def self_attention(module: nn.Module, sight: Sight | None) -> Forward | None:
         given = kwargs.get("given")
         laid = segments(lengths if given is None else given.lengths, kwargs.get("prefixes"))
         pack = _Pack(laid, tables, sight, given)
-        return out(seen(self, qkv(hidden_states[0], dtype), pack), dtype)[None], None
+        return out(seen(self, qkv(hidden_states, dtype)[0], pack), dtype)[None], None
 
     return forward
 

@@ -21,6 +21,7 @@ from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from tunesmith.models.again import kept
 from tunesmith.models.packed import frozen
 from tunesmith.models.project import Low, Part, project
 from tunesmith.models.quantized import QuantizedLinear
@@ -110,8 +111,9 @@ class Projection:
                 self._length(parts),
                 _magnitude(parts),
             )
+        width = x.shape[-1]
         with torch.autocast(x.device.type, enabled=False):
-            y_MO = project(x.reshape(-1, x.shape[-1]).to(dtype), parts, low)
+            y_MO = project(x.reshape(-1, width).to(dtype), kept(x, width, dtype), parts, low)
         return y_MO.view(*x.shape[:-1], y_MO.shape[1])
 
     def _parts(self) -> list[Part]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunesmith.models.again import Again
 from tunesmith.models.thin import Thin, times, times_transposed
 from tunesmith.models.weight import Weight
 
@@ -79,24 +80,27 @@ class Low:
         return (self.magnitude_O / self.length_O).to(self.b.matrix_RN.dtype)
 
 
-def project(x_MI: Tensor, parts: list[Part], low: Low) -> Tensor:
+def project(x_MI: Tensor, again: Again, parts: list[Part], low: Low) -> Tensor:
     """The outputs of all layers side by side, (M, O) in the type of `x_MI`.
 
     Args:
         x_MI: (M, I), in the type of what `low` holds.
+        again: How the backward pass has it again.
         parts: The layers; gradients reach their masters.
         low: What the products read.
     """
     masters = [master for part in parts for master in part.masters]
-    return _Project.apply(x_MI, parts, low, *masters)
+    return _Project.apply(x_MI, again, parts, low, *masters)
 
 
 class _Project(torch.autograd.Function):
     """x -> (x W^T + (x A^T) (s B)^T) g + b; masters are arguments so that gradients reach them."""
 
     @staticmethod
-    def forward(ctx: Any, x_MI: Tensor, parts: list[Part], low: Low, *masters: Tensor) -> Tensor:
-        ctx.parts, ctx.low = parts, low
+    def forward(
+        ctx: Any, x_MI: Tensor, again: Again, parts: list[Part], low: Low, *masters: Tensor
+    ) -> Tensor:
+        ctx.parts, ctx.low, ctx.make = parts, low, again.make
         bias_O = low.bias_O if low.length_O is None else None
         xa_MR = plain_MO = None
         if low.a is None:
@@ -108,12 +112,14 @@ class _Project(torch.autograd.Function):
             plain_MO, y_MO = y_MO, y_MO * low.stretch_O
             if low.bias_O is not None:
                 y_MO += low.bias_O
-        ctx.save_for_backward(x_MI, xa_MR, plain_MO)
+        wanted = low.a is not None or any(part.weight.requires_grad for part in parts)
+        ctx.save_for_backward(xa_MR, plain_MO, *(again.sources if wanted else ()))
         return y_MO
 
     @staticmethod
     def backward(ctx: Any, d_y_MO: Tensor) -> tuple[Tensor | None, ...]:
-        x_MI, xa_MR, plain_MO = ctx.saved_tensors
+        xa_MR, plain_MO, *sources = ctx.saved_tensors
+        x_MI = ctx.make(*sources) if sources else None
         parts, low, whole = ctx.parts, ctx.low, _Gradients()
         if any(part.bias is not None and part.bias.requires_grad for part in parts):
             whole.bias_O = d_y_MO.sum(0, dtype=torch.float32)
@@ -131,7 +137,7 @@ class _Project(torch.autograd.Function):
         if any(part.weight.requires_grad for part in parts):
             whole.weight_OI = d_y_MO.t() @ x_MI
         gradients = [gradient for part in parts for gradient in whole.of(part)]
-        return d_x, None, None, *gradients
+        return d_x, None, None, None, *gradients
 
 
 @dataclass(slots=True)

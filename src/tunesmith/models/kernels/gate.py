@@ -3,12 +3,14 @@
 Legend: M rows, F width of the feed-forward layer.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tunesmith.models.again import carrying
 from tunesmith.models.kernels import build, liger
 
 
@@ -24,7 +26,7 @@ def gated(gate_up: Tensor, activation: str) -> Tensor:
     """
     if liger.serves(gate_up):
         return liger.gated(gate_up, activation)
-    return _Gated.apply(gate_up, activation)
+    return carrying(_Gated.apply(gate_up, activation), partial(_forward, activation), gate_up)
 
 
 class _Gated(torch.autograd.Function):
@@ -32,14 +34,7 @@ class _Gated(torch.autograd.Function):
     def forward(ctx: Any, gate_up: Tensor, activation: str) -> Tensor:
         ctx.save_for_backward(gate_up)
         ctx.activation = activation
-        width = gate_up.shape[-1] // 2
-        if not build.serves(gate_up):
-            gate, up = gate_up.float().chunk(2, -1)
-            return (activate(gate, activation) * up).to(gate_up.dtype)
-        h = gate_up.new_empty(*gate_up.shape[:-1], width)
-        rows = h.numel() // width
-        build.call(f"{activation}_gate", gate_up.dtype, gate_up, h, rows, width)
-        return h
+        return _forward(activation, gate_up)
 
     @staticmethod
     def backward(ctx: Any, d_h: Tensor) -> tuple[Tensor, None]:
@@ -55,6 +50,16 @@ class _Gated(torch.autograd.Function):
             *(d_h, gate_up, d_gate_up, rows, width),
         )
         return d_gate_up, None
+
+
+def _forward(activation: str, gate_up: Tensor) -> Tensor:
+    if not build.serves(gate_up):
+        gate, up = gate_up.float().chunk(2, -1)
+        return (activate(gate, activation) * up).to(gate_up.dtype)
+    width = gate_up.shape[-1] // 2
+    h = gate_up.new_empty(*gate_up.shape[:-1], width)
+    build.call(f"{activation}_gate", gate_up.dtype, gate_up, h, h.numel() // width, width)
+    return h
 
 
 def _plain_backward(d_h: Tensor, gate_up: Tensor, activation: str) -> Tensor:

@@ -3,11 +3,13 @@
 Legend: M rows, D width.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tunesmith.models.again import carrying
 from tunesmith.models.kernels import build, liger
 
 
@@ -24,7 +26,7 @@ def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     """
     if liger.serves(x):
         return liger.rms_norm(x, weight_D, eps)
-    return _RmsNorm.apply(x, weight_D, eps)
+    return carrying(_RmsNorm.apply(x, weight_D, eps), partial(_again, eps), x, weight_D)
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -44,6 +46,10 @@ class _RmsNorm(torch.autograd.Function):
             d_y_MD, x_MD, weight.float(), scale_M, wants_weight=ctx.needs_input_grad[1]
         )
         return d_x.view(d_y.shape), None if d_weight is None else d_weight.to(weight.dtype), None
+
+
+def _again(eps: float, x: Tensor, weight_D: Tensor) -> Tensor:
+    return _forward(x.reshape(-1, x.shape[-1]), weight_D.float(), eps)[0]
 
 
 def _forward(x_MD: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
