@@ -1,5 +1,7 @@
 """What the backward pass makes again is not kept, and comes out with the same bits."""
 
+import gc
+import weakref
 from collections import Counter
 
 import numpy as np
@@ -64,6 +66,26 @@ def test_made_again_it_has_the_same_bits(dtype, into):
     for y in (rms_norm(x, weight, 1e-5), gated(x, "silu"), gated(x, "gelu"), x):
         again = kept(y, y.shape[-1], into)
         assert torch.equal(again.make(*again.sources), y.reshape(-1, y.shape[-1]).to(into))
+
+
+def test_a_pass_is_let_go_while_its_loss_is_still_held():
+    model = tiny_model().requires_grad_(False)
+    model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear")).base_model.model
+    ids, kept_by = np.arange(TOKENS, dtype=np.int32), []
+    fast.lay_over(model)
+
+    def keep(tensor):
+        kept_by.append(weakref.ref(tensor))
+        return tensor
+
+    batch = collate([Example(ids, ids > 0, "rows.jsonl", 0)], packed=True, pad_id=0)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = Policy(model, "fast", torch.float32).loss_sum(batch)
+    loss.backward()
+    gc.collect()
+    own = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+    left = [ref() for ref in kept_by if ref() is not None and id(ref()) not in own]
+    assert not [t.shape for t in left if TOKENS in t.shape and t.is_floating_point()]
 
 
 def test_sources_hold_no_graph():

@@ -1,7 +1,5 @@
 """Quantised layers multiply by what they say, within bounds that follow from their steps."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -29,7 +27,7 @@ from tunesmith.models.quantize import (
     quantize,
 )
 from tunesmith.models.resolve import resolve
-from tunesmith.testing.tiny import tiny_base, tiny_model
+from tunesmith.testing.tiny import tiny_model
 
 
 @pytest.fixture(params=["int8", "nf4"])
@@ -189,21 +187,6 @@ def test_int8_rows_do_not_depend_on_the_rows_beside_them():
     layer, x = Int8Linear(_linear(65, 30)), torch.randn(40, 30)
     alone = torch.cat([layer(row[None]) for row in x])
     assert torch.equal(layer(x), alone)
-
-
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no list of mapped files here")
-def test_a_quantised_base_keeps_no_file_mapped(tmp_path, kind):
-    tiny_base(tmp_path)
-
-    def mapped():
-        return str(tmp_path) in Path("/proc/self/maps").read_text()
-
-    whole = load(resolve(str(tmp_path), None), torch.float32)
-    assert mapped(), "read in place, as torch does it"
-    del whole
-    base = load(resolve(str(tmp_path), None), torch.float32, kind)
-    assert not mapped()
-    assert base.model.get_output_embeddings().weight is base.model.get_input_embeddings().weight
 
 
 def test_nf4_values_are_those_of_the_paper():

@@ -56,6 +56,7 @@ from tunesmith.models.added_tokens import add_tokens
 from tunesmith.models.base import Base
 from tunesmith.models.heads import pad_of, put
 from tunesmith.models.load import load
+from tunesmith.models.mapped import let_go
 from tunesmith.models.narrow import narrow_frozen
 from tunesmith.models.policy import Policy
 from tunesmith.models.published import published
@@ -236,6 +237,7 @@ def build_learner(recipe: Recipe, base: Base, rows: Rows | None = None) -> Learn
         narrow_frozen(attached.model, _frozen_beside_trained(recipe, attached))
     if recipe.train.kernels == "fast":
         fast.lay_over(attached.model)
+        let_go(attached.model)
     if recipe.model.gradient_checkpointing:
         attached.model.activation_checkpointing_enable({"use_reentrant": False})
     precision = DTYPES[recipe.train.precision]

@@ -33,5 +33,11 @@ def carrying(y: Tensor, make: Callable[..., Tensor], *sources: Tensor) -> Tensor
 
 def kept(x: Tensor, width: int, dtype: torch.dtype) -> Again:
     """What is kept of `x`, to have it as rows of `width` numbers in `dtype` again."""
-    found = getattr(x, "again", None) or Again(lambda itself: itself, (x.detach(),))
-    return Again(lambda *sources: found.make(*sources).reshape(-1, width).to(dtype), found.sources)
+    found = getattr(x, "again", None) or Again(_itself, (x.detach(),))
+    # The function alone: with its sources it would keep them for as long as the graph is there.
+    make = found.make
+    return Again(lambda *sources: make(*sources).reshape(-1, width).to(dtype), found.sources)
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x

@@ -86,11 +86,11 @@ class Projection:
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         self._layers = list(layers)
         bases = [_base(layer) for layer in layers]
-        self._quantized = self._weight_OI = None
+        self._quantized = self._joined_OI = None
         if isinstance(bases[0], QuantizedLinear):
             self._quantized = bases[0].together(bases)
-        else:
-            self._weight_OI = end_to_end([base.weight for base in bases])
+        elif len(bases) > 1:
+            self._joined_OI = end_to_end([base.weight for base in bases])
         self._kept: dict[str, tuple[Any, Any]] = {}
 
     def __call__(self, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -131,12 +131,14 @@ class Projection:
         if self._quantized is not None:
             return self._quantized
         weights = [part.weight for part in parts]
+        # A single one is looked up each time: its memory may be another by now.
+        whole_OI = weights[0].detach() if self._joined_OI is None else self._joined_OI
         if not any(weight.requires_grad for weight in weights) and not self._merged():
             # A head's own parameter, so that the loss reads the same layout.
-            return frozen(weights[0] if len(weights) == 1 else self._weight_OI, dtype)
-        if self._weight_OI.dtype is dtype:
-            return Plain(self._weight_OI)
-        return Plain(self._fresh("weight", dtype, weights, lambda: self._weight_OI.to(dtype)))
+            return frozen(weights[0] if self._joined_OI is None else whole_OI, dtype)
+        if whole_OI.dtype is dtype:
+            return Plain(whole_OI)
+        return Plain(self._fresh("weight", dtype, weights, lambda: whole_OI.to(dtype)))
 
     def _merged(self) -> bool:
         """Whether PEFT has, for a time, added an adapter to the weights, unseen by `_version`."""

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.errors import ModelError
 from tunesmith.models.int8 import Int8Linear
+from tunesmith.models.mapped import let_go
 from tunesmith.models.nf4 import Nf4Linear
 from tunesmith.models.quantized import QuantizedLinear
 
@@ -47,15 +48,7 @@ def quantize(model: PreTrainedModel, kind: str) -> None:
         )
     for name in names:
         model.set_submodule(name, KINDS[kind](model.get_submodule(name)))
-    _let_go_of_file(model)
-
-
-def _let_go_of_file(model: nn.Module) -> None:
-    """Copy what stays as it is: one number that is read in place keeps all of its file mapped."""
-    for layer in model.modules():
-        if not isinstance(layer, QuantizedLinear):
-            for parameter in layer.parameters(recurse=False):
-                parameter.data = parameter.data.clone()
+    let_go(model)
 
 
 def dequantize(model: nn.Module, dtype: torch.dtype) -> None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tunesmith.models.kernels.memory import empty
 from tunesmith.models.kernels.panels import Blocks
 
 
@@ -48,11 +49,19 @@ class Plain(Separate):
 
     def times(self, x_MI: Tensor, bias_O: Tensor | None = None) -> Tensor:
         """X W^T + b, (M, O)."""
-        return F.linear(x_MI, self.weight_OI, bias_O)
+        if x_MI.device.type != "cpu":
+            return F.linear(x_MI, self.weight_OI, bias_O)
+        y_MO = empty((len(x_MI), len(self.weight_OI)), x_MI.dtype)
+        if bias_O is None:
+            return torch.mm(x_MI, self.weight_OI.t(), out=y_MO)
+        return torch.addmm(bias_O, x_MI, self.weight_OI.t(), out=y_MO)
 
     def times_transposed(self, y_MO: Tensor) -> Tensor:
         """Y W, (M, I)."""
-        return y_MO @ self.weight_OI
+        if y_MO.device.type != "cpu":
+            return y_MO @ self.weight_OI
+        x_MI = empty((len(y_MO), self.weight_OI.shape[1]), y_MO.dtype)
+        return torch.mm(y_MO, self.weight_OI, out=x_MI)
 
 
 def end_to_end(weights: list[nn.Parameter]) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.models.kernels import build
+from tunesmith.models.kernels.memory import empty, empty_like
 
 
 def serves(q_GTRD: Tensor, num_examples: int) -> bool:
@@ -48,8 +49,8 @@ class _Causal(torch.autograd.Function):
     ) -> Tensor:
         groups, tokens, each, width = q.shape
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-        out = q.new_empty(tokens, groups * each * width)
-        lse = q.new_empty(groups, tokens, each, dtype=torch.float32)
+        out = empty((tokens, groups * each * width), q.dtype)
+        lse = empty((groups, tokens, each), torch.float32)
         ctx.starts, ctx.sizes = torch.tensor(bounds), _sizes(q, bounds, scale)
         build.call("causal", q.dtype, q, k, v, ctx.starts, out, lse, *ctx.sizes)
         ctx.save_for_backward(q, k, v, lse)
@@ -59,7 +60,7 @@ class _Causal(torch.autograd.Function):
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, lse = ctx.saved_tensors
         d_out = d_out.contiguous()
-        d_q, d_k, d_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        d_q, d_k, d_v = empty_like(q), empty_like(k), empty_like(v)
         tensors = (q, k, v, ctx.starts, lse, d_out, d_q, d_k, d_v)
         build.call("causal_backward", q.dtype, *tensors, *ctx.sizes)
         return d_q, d_k, d_v, None, None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tunesmith.models.again import carrying
 from tunesmith.models.kernels import build, liger
+from tunesmith.models.kernels.memory import empty, empty_like
 
 
 def gated(gate_up: Tensor, activation: str) -> Tensor:
@@ -42,7 +43,7 @@ class _Gated(torch.autograd.Function):
         d_h = d_h.contiguous()
         if not build.serves(gate_up, d_h):
             return _plain_backward(d_h, gate_up, ctx.activation), None
-        d_gate_up, width = torch.empty_like(gate_up), d_h.shape[-1]
+        d_gate_up, width = empty_like(gate_up), d_h.shape[-1]
         rows = d_h.numel() // width
         build.call(
             f"{ctx.activation}_gate_backward",
@@ -57,7 +58,7 @@ def _forward(activation: str, gate_up: Tensor) -> Tensor:
         gate, up = gate_up.float().chunk(2, -1)
         return (activate(gate, activation) * up).to(gate_up.dtype)
     width = gate_up.shape[-1] // 2
-    h = gate_up.new_empty(*gate_up.shape[:-1], width)
+    h = empty((*gate_up.shape[:-1], width), gate_up.dtype)
     build.call(f"{activation}_gate", gate_up.dtype, gate_up, h, h.numel() // width, width)
     return h
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tunesmith.models.again import carrying
 from tunesmith.models.kernels import build, liger
+from tunesmith.models.kernels.memory import empty, empty_like
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
@@ -56,7 +57,7 @@ def _forward(x_MD: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor
     """The norm, and 1 / sqrt(mean(x^2) + eps) of each row in fp32."""
     rows, width = x_MD.shape
     if build.serves(x_MD, weight_D):
-        y_MD, scale_M = torch.empty_like(x_MD), x_MD.new_empty(rows, dtype=torch.float32)
+        y_MD, scale_M = empty_like(x_MD), empty((rows,), torch.float32)
         build.call("rms_norm", x_MD.dtype, x_MD, weight_D, y_MD, scale_M, rows, width, float(eps))
         return y_MD, scale_M
     wide_MD = x_MD.float()
@@ -70,7 +71,7 @@ def _backward(
     """With n = x scale: dx = scale (w dy - n mean(w dy n)), dw = sum over rows of dy n."""
     rows, width = x_MD.shape
     if build.serves(d_y_MD, x_MD, weight_D):
-        d_x_MD, parts = torch.empty_like(x_MD), torch.get_num_threads()
+        d_x_MD, parts = empty_like(x_MD), torch.get_num_threads()
         sums_PD = weight_D.new_zeros(parts, width) if wants_weight else None
         build.call(
             "rms_norm_backward",

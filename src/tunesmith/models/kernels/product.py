@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.models.kernels import build
+from tunesmith.models.kernels.memory import empty
 from tunesmith.models.kernels.panels import Blocks, ranges
 
 VECTOR = 16
@@ -91,7 +92,7 @@ def product(
         thin: T (M, R) bf16, and C of (R, N).
         out_MN: Contiguous memory for the result; new where it is None.
     """
-    y_MN = x_MK.new_empty(len(x_MK), b.columns) if out_MN is None else out_MN
+    y_MN = empty((len(x_MK), b.columns), x_MK.dtype) if out_MN is None else out_MN
     t_MR, c = (None, None) if thin is None else (thin[0].contiguous(), thin[1])
     tensors = (x_MK.contiguous(), b.panels, b.ranges, bias_N, t_MR, c and c.panels, c and c.ranges)
     rank = 0 if t_MR is None else t_MR.shape[1]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.models.kernels import build, liger
+from tunesmith.models.kernels.memory import empty
 
 
 def rotary_split(
@@ -55,8 +56,8 @@ class _Split(torch.autograd.Function):
         tokens, width = cos.shape
         if not build.serves(qkv, cos, sin):
             return _plain_split(qkv, cos, sin, heads, groups)
-        q = qkv.new_empty(groups, tokens, heads // groups, width)
-        k, v = qkv.new_empty(groups, tokens, width), qkv.new_empty(groups, tokens, width)
+        q = empty((groups, tokens, heads // groups, width), qkv.dtype)
+        k, v = (empty((groups, tokens, width), qkv.dtype) for _ in range(2))
         sizes = (tokens, heads, groups, width)
         build.call("rotary_split", qkv.dtype, qkv, cos, sin, q, k, v, *sizes)
         return q, k, v
@@ -75,7 +76,7 @@ def _join(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     groups, tokens, each, width = q.shape
     heads = groups * each
     if build.serves(q, k, v, cos, sin):
-        qkv = q.new_empty(tokens, (heads + 2 * groups) * width)
+        qkv = empty((tokens, (heads + 2 * groups) * width), q.dtype)
         sizes = (tokens, heads, groups, width)
         build.call("rotary_join", q.dtype, q, k, v, cos, sin, qkv, *sizes)
         return qkv

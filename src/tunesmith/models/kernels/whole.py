@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tunesmith.models.kernels import build
+from tunesmith.models.kernels.memory import empty
 from tunesmith.models.kernels.panels import Blocks, ranges
 
 TASKS = 4
@@ -97,7 +98,7 @@ def product(
     codes_MK, scale_SM = _codes(x_MK.contiguous(), segments, factor_K)
     ends = torch.tensor([segment.stop // _group() for segment in segments])
     t_MR, c = (None, None) if thin is None else (thin[0].float().contiguous(), thin[1])
-    y_MN = x_MK.new_empty(rows, columns)
+    y_MN = empty((rows, columns), x_MK.dtype)
     tensors = (
         codes_MK,
         scale_SM,
@@ -120,7 +121,7 @@ def _codes(
 ) -> tuple[Tensor, Tensor]:
     """X as the kernel multiplies it, (M, K), and the scale of each row in each segment, (S, M)."""
     rows, inner = x_MK.shape
-    codes_MK = torch.empty(rows, inner, dtype=torch.uint8 if _group() == 4 else torch.int16)
+    codes_MK = empty((rows, inner), torch.uint8 if _group() == 4 else torch.int16)
     scale_SM = torch.empty(len(segments), rows)
     name = "code_rows" if factor_K is None else "code_rows_times"
     for segment, scale_M in zip(segments, scale_SM, strict=True):
