@@ -2,8 +2,8 @@
 
     python -m benchmarks.quantize_run JOB
 
-JOB is JSON: `task`, `kind`, `repeat`, `steps`, `train`, `eval`, `learning_rate`. The last line of
-the output is the `Result` as JSON.
+JOB is JSON: `base`, `task`, `kind`, `repeat`, `steps`, `train`, `eval`, `learning_rate`. The last
+line of the output is the `Result` as JSON.
 """
 
 import json
@@ -67,7 +67,7 @@ def measure(job: dict[str, Any]) -> Result:
     weight_mb = num_bytes(base.model) / 1e6
     rows = build.build_rows(recipe, base)
     learner = build.build_learner(recipe, base)
-    heldout = build_heldout(recipe, rows).batches()
+    heldout = build_heldout(recipe, rows, learner).batches()
     before = _loss(learner, heldout)
     steps: list[Step] = []
     loop.train(_parts(recipe, rows, learner, steps))
@@ -90,11 +90,11 @@ def _recipe(job: dict[str, Any]) -> Recipe:
     return resolve(
         from_dict(
             {
-                "model": {"base": "starter", "quantize": job["kind"]},
+                "model": {"base": job["base"], "quantize": job["kind"]},
                 "data": {
                     "train": job["train"],
                     "eval": job["eval"],
-                    "max_tokens": 1024,
+                    "max_tokens": job.get("max_tokens", 1024),
                     "overlong": "drop",
                 },
                 "adapter": {"name": "lora", "rank": 16},
