@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tunesmith.models.int8 import Int8Linear, Int8Weight
-from tunesmith.models.kernels import build, whole
+from tunesmith.models.kernels import build, product, whole
 from tunesmith.models.kernels.int8 import quantize_rows
 
 OWN = "this processor"
@@ -37,6 +37,7 @@ def library_of(tmp_path_factory):
 @pytest.fixture(params=[OWN, 8, 16])
 def lanes(request, library_of, monkeypatch):
     """Vectors of this processor; then those of processors that multiply bytes."""
+    monkeypatch.setattr(build, "has_tiles", lambda kind: False)
     if request.param != OWN:
         found = library_of(request.param)
         monkeypatch.setattr(build, "library", lambda: found)
@@ -164,3 +165,17 @@ def test_layers_give_what_torch_makes_of_them(lanes, dtype, monkeypatch):
 @pytest.mark.parametrize("shape", [(63, 64), (64, 63)])
 def test_what_is_no_whole_number_of_groups_goes_to_torch(lanes, shape):
     assert not Int8Linear.together([Int8Linear(torch.nn.Linear(*shape))]).served
+
+
+@pytest.mark.parametrize(("tiles", "kernel"), [("int8", whole), ("bf16", product)])
+def test_processors_that_multiply_tiles_are_left_to_torch(tiles, kernel, monkeypatch):
+    monkeypatch.setattr(build, "_processor", lambda: f"flags : avx2 amx_{tiles} fma")
+    caches = (build.has_tiles, kernel.available)
+    for cached in caches:
+        cached.cache_clear()
+    try:
+        assert not kernel.available()
+    finally:
+        monkeypatch.undo()
+        for cached in caches:
+            cached.cache_clear()

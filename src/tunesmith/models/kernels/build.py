@@ -63,6 +63,12 @@ def describe() -> str:
     return "torch" if loaded is None else f"native {Path(loaded._name).stem}"
 
 
+@cache
+def has_tiles(kind: str) -> bool:
+    """Whether the processor multiplies tiles (Intel's AMX) of "bf16" or "int8": torch uses them."""
+    return f"amx_{kind}" in _processor().split()
+
+
 def serves(*tensors: torch.Tensor) -> bool:
     """Whether the compiled kernels can take these tensors: on the CPU, contiguous, fp32 or bf16."""
     return library() is not None and all(

@@ -9,7 +9,6 @@ Legend: M rows, K numbers that are summed over, N columns, R ranks.
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -44,9 +43,7 @@ class Laid:
 @cache
 def available() -> bool:
     """Whether the kernel is here and the best there is: tiles of Intel's AMX are faster still."""
-    if not hasattr(build.library(), "product_bf16"):
-        return False
-    return "amx_bf16" not in Path("/proc/cpuinfo").read_text()
+    return hasattr(build.library(), "product_bf16") and not build.has_tiles("bf16")
 
 
 def can_lay(b_KN: Tensor) -> bool:

@@ -40,8 +40,8 @@ class LaidThin:
 
 @cache
 def available() -> bool:
-    """Whether the kernel is here and sums as it should."""
-    if not hasattr(build.library(), "whole_product_float"):
+    """Whether the kernel is here, the best there is, and sums as it should."""
+    if not hasattr(build.library(), "whole_product_float") or build.has_tiles("int8"):
         return False
     x_MK = torch.tensor([[127.0, -127.0] * 4])
     b_KN = torch.tensor([[127], [-127]] * 4, dtype=torch.int8)
