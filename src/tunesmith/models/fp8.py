@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import ScalingType
 
 from tunesmith.models.quantized import QuantizedLinear
-from tunesmith.models.weight import Separate, end_to_end
+from tunesmith.models.weight import end_to_end
 
 LARGEST = 448.0
 """Of e4m3 without infinities (arXiv:2209.05433, table 1)."""
@@ -107,7 +107,7 @@ class Fp8Linear(QuantizedLinear):
 
 
 @dataclass(frozen=True, slots=True)
-class Fp8Weight(Separate):
+class Fp8Weight:
     """Weights of one or several layers, end to end, once for each direction.
 
     Attributes:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from tunesmith.errors import MachineError
 from tunesmith.models.quantized import QuantizedLinear
-from tunesmith.models.weight import Separate
 
 BLOCK = 64
 """Weights that share a scale."""
@@ -88,7 +87,7 @@ class Nf4Linear(QuantizedLinear):
 
 
 @dataclass(frozen=True, slots=True)
-class Nf4Weight(Separate):
+class Nf4Weight:
     """Weights of one or several layers, unpacked for each product and let go after it."""
 
     layers: tuple[Nf4Linear, ...]

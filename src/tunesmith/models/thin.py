@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tunesmith.models.kernels.panels import Blocks
 from tunesmith.models.kernels.product import Laid, can_lay, lay, outer, product
-from tunesmith.models.weight import Weight
+from tunesmith.models.weight import Adding, Weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Thin:
     def of(cls, matrix_RN: Tensor, beside: Weight, blocks: Blocks = ()) -> "Thin":
         """For products that are added to those of `beside`."""
         transposed, turned = matrix_RN.t(), [(columns, rows) for rows, columns in blocks]
-        laid = beside.lay_thin(matrix_RN, blocks)
+        laid = beside.lay_thin(matrix_RN, blocks) if isinstance(beside, Adding) else None
         narrow = lay(transposed, turned, True) if laid and can_lay(transposed) else None
         return cls(matrix_RN, blocks, laid, narrow)
 

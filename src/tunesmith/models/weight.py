@@ -5,7 +5,7 @@ Legend: M rows of input, I inputs, O outputs.
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,33 +16,33 @@ from tunesmith.models.kernels.panels import Blocks
 
 
 class Weight(Protocol):
-    """The weights of one layer, or of several that read the same input, end to end.
+    """The weights of one layer, or of several that read the same input, end to end."""
 
-    One that can add a product of low rank, T C, in the sums of its own gives C laid out for that in
-    `lay_thin`, and takes it, with T, as the last argument of its products.
-    """
+    def times(self, x_MI: Tensor, bias_O: Tensor | None = None) -> Tensor:
+        """X W^T + b, (M, O) in the type of `x_MI`; no gradient."""
+
+    def times_transposed(self, y_MO: Tensor) -> Tensor:
+        """Y W, (M, I) in the type of `y_MO`; no gradient."""
+
+
+@runtime_checkable
+class Adding(Protocol):
+    """Weights whose products add one of low rank, T C, in their own sums."""
 
     def lay_thin(self, matrix_RN: Tensor, blocks: Blocks = ()) -> Any | None:
-        """C laid out; None where its products do not add it."""
+        """C as the products read it; None where they cannot add it."""
 
     def times(
         self, x_MI: Tensor, bias_O: Tensor | None = None, thin: tuple[Tensor, Any] | None = None
     ) -> Tensor:
-        """X W^T + b + T C, (M, O) in the type of `x_MI`; no gradient."""
+        """X W^T + b + T C, (M, O) in the type of `x_MI`, with T and C laid out as `thin`."""
 
     def times_transposed(self, y_MO: Tensor, thin: tuple[Tensor, Any] | None = None) -> Tensor:
         """Y W + T C, (M, I) in the type of `y_MO`; no gradient."""
 
 
-class Separate:
-    """A weight whose products add nothing of low rank."""
-
-    def lay_thin(self, matrix_RN: Tensor, blocks: Blocks = ()) -> None:
-        """Nothing: it is added afterwards."""
-
-
 @dataclass(frozen=True, slots=True)
-class Plain(Separate):
+class Plain:
     """A weight as it is, in the type of the computation."""
 
     weight_OI: Tensor
