@@ -12,7 +12,7 @@ from tunesmith.data.collate import collate
 from tunesmith.data.example import Example
 from tunesmith.errors import ModelError
 from tunesmith.models import fast, linear
-from tunesmith.models.int8 import Int8Linear
+from tunesmith.models.int8 import SEGMENT, Int8Linear, Int8Weight
 from tunesmith.models.kernels import build, int8
 from tunesmith.models.kernels.int8 import quantize_rows, scale_sums
 from tunesmith.models.load import load
@@ -181,6 +181,27 @@ def test_int8_products_are_within_their_roundings(rows, outputs, inputs):
     bound = 1.001 * step * layer.weight.abs().sum(0).float() + 1e-5
     assert ((x_low.grad - x_wide.grad).abs() <= bound).all()
     assert ((linear.weight - wide.weight).abs() <= 0.5001 * layer.scale_O[:, None]).all()
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_large_feature_leaves_the_others_their_precision(served, monkeypatch):
+    if not served:
+        monkeypatch.setattr(Int8Weight, "served", False)
+    layer = Int8Linear(_linear(256, 256))
+    x = torch.randn(8, 256, requires_grad=True)
+    with torch.no_grad():
+        x[:, 3] *= 1000
+    away = torch.arange(256) >= SEGMENT
+    expected = (x * away) @ layer.weight_in(torch.float32).t()
+    got = layer(x) - layer(x * ~away)
+    assert _distance([got], [expected]) < 0.01
+    # The gradient too: of a few outputs a hundred times larger, none of the others is lost.
+    d_y = torch.randn(8, 256)
+    d_y[:, 200] *= 1000
+    (d_x,) = torch.autograd.grad(layer(x), x, d_y)
+    (of_large,) = torch.autograd.grad(layer(x), x, d_y * ~(torch.arange(256) < 192))
+    wide = (d_y * (torch.arange(256) < 192)) @ layer.weight_in(torch.float32)
+    assert _distance([d_x - of_large], [wide]) < 0.01
 
 
 def test_int8_rows_do_not_depend_on_the_rows_beside_them():

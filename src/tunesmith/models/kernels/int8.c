@@ -3,22 +3,21 @@
 
 #include <math.h>
 
-#include "lanes.h"
+#include "number.h"
 
 #define LARGEST 127.0f
 #define TINY (LARGEST * 1.17549435e-38f)
 
-/* q (rows, width) and scale (rows,) with (q - PLUS) scale = VALUE within half a scale; rows of x are
-   `stride` numbers apart, those of q `step`. The largest is found among the bits of the absolute
-   values, where NaN is above infinity and so is not lost. A function each, since a loop with a choice
-   inside is 6 times slower. */
-#define QUANTIZE(NAME, T, VALUE, TO, PLUS)                                                         \
-    void NAME##_##T(const T *x, const float *factor, TO *q, float *scale, int64_t rows,            \
-                    int64_t width, int64_t stride, int64_t step) {                                 \
+/* q (rows, width) and scale (rows,) with q scale = VALUE within half a scale; rows of x are `stride`
+   numbers apart. The largest is found among the bits of the absolute values, where NaN is above
+   infinity and so is not lost. Two functions, since a loop with a choice inside is 6 times slower. */
+#define QUANTIZE(NAME, T, VALUE)                                                                   \
+    void NAME##_##T(const T *x, const float *factor, int8_t *q, float *scale, int64_t rows,        \
+                    int64_t width, int64_t stride) {                                               \
         _Pragma("omp parallel for schedule(static) if (rows * width > SMALL)")                     \
         for (int64_t row = 0; row < rows; row++) {                                                 \
             const T *in = x + row * stride;                                                        \
-            TO *out = q + row * step;                                                              \
+            int8_t *out = q + row * width;                                                         \
             int32_t most = 0;                                                                      \
             _Pragma("omp simd reduction(max : most)")                                              \
             for (int64_t i = 0; i < width; i++) {                                                  \
@@ -32,18 +31,13 @@
             memcpy(&largest, &most, sizeof largest);                                               \
             float inverse = LARGEST / (largest < TINY ? TINY : largest);                           \
             _Pragma("omp simd")                                                                    \
-            for (int64_t i = 0; i < width; i++)                                                    \
-                out[i] = (TO)((int32_t)rintf(VALUE * inverse) + PLUS);                             \
+            for (int64_t i = 0; i < width; i++) out[i] = (int8_t)(int32_t)rintf(VALUE * inverse);  \
             scale[row] = largest / LARGEST;                                                        \
         }                                                                                          \
     }
 
-#define PLAIN(T) QUANTIZE(quantize_rows, T, LOAD(T)(in[i]), int8_t, 0)
-#define TIMES_FACTOR(T) QUANTIZE(quantize_rows_times, T, (LOAD(T)(in[i]) * factor[i]), int8_t, 0)
-#ifdef LANES
-#define PLAIN_CODES(T) QUANTIZE(code_rows, T, LOAD(T)(in[i]), code, SHIFT)
-#define TIMES_FACTOR_CODES(T) QUANTIZE(code_rows_times, T, (LOAD(T)(in[i]) * factor[i]), code, SHIFT)
-#endif
+#define PLAIN(T) QUANTIZE(quantize_rows, T, LOAD(T)(in[i]))
+#define TIMES_FACTOR(T) QUANTIZE(quantize_rows_times, T, (LOAD(T)(in[i]) * factor[i]))
 
 /* out = sums row column + added, all (rows, width) but for `row` (rows,) and `column` (width,);
    `column` and `added` may be NULL. */
@@ -68,8 +62,4 @@
 
 EACH_TYPE(PLAIN)
 EACH_TYPE(TIMES_FACTOR)
-#ifdef LANES
-EACH_TYPE(PLAIN_CODES)
-EACH_TYPE(TIMES_FACTOR_CODES)
-#endif
 EACH_TYPE(SCALE)

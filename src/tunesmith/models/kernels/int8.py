@@ -41,7 +41,7 @@ def quantize_rows(x_MK: Tensor, factor_K: Tensor | None = None) -> tuple[Tensor,
     build.call(
         "quantize_rows" if factor_K is None else "quantize_rows_times",
         x_MK.dtype,
-        *(x_MK, factor_K, values, scale, rows, width, x_MK.stride(0), width),
+        *(x_MK, factor_K, values, scale, rows, width, x_MK.stride(0)),
     )
     return values, scale
 

@@ -10,6 +10,7 @@
    Every number of y is made by one thread, in one order, and the sums of whole numbers are exact, so
    its bits depend on neither the number of threads nor of rows. */
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "lanes.h"
@@ -20,13 +21,51 @@
 #define WIDE (LANES == 16 ? 4 : 2)
 #define TALL 6
 #define WIDTH (WIDE * LANES)
-/* Rows that have their turn together: they and their sums stay in the second cache. */
+/* Rows that have their turn together: they and what is made of them stay in the second cache. */
 #define ROWS 48
-/* Groups summed before the next of these rows: this much of a panel stays in the first. */
-#define SOME 512
 
 int64_t whole_width(void) { return WIDTH; }
 int64_t whole_group(void) { return GROUP; }
+
+#define LARGEST 127.0f
+#define TINY (LARGEST * 1.17549435e-38f)
+
+/* codes (rows, groups GROUP) and scale (segments, rows) with (codes - SHIFT) scale = VALUE within half a
+   scale, rounded as int8.c does it; ends (segments,): groups where each ends. Two functions, since a loop
+   with a choice inside is slow. */
+#define CODES(NAME, T, VALUE)                                                                      \
+    void NAME##_##T(const T *x, const float *factor, const int64_t *ends, code *codes,             \
+                    float *scale, int64_t rows, int64_t groups, int64_t segments) {                \
+        _Pragma("omp parallel for schedule(static) if (rows * groups > SMALL)")                    \
+        for (int64_t row = 0; row < rows; row++) {                                                 \
+            const T *in = x + row * groups * GROUP;                                                \
+            code *out = codes + row * groups * GROUP;                                              \
+            for (int64_t s = 0, i = 0; s < segments; i = ends[s++] * GROUP) {                      \
+                int64_t end = ends[s] * GROUP;                                                     \
+                float largest, inverse;                                                            \
+                int32_t most = 0;                                                                  \
+                _Pragma("omp simd reduction(max : most)")                                          \
+                for (int64_t k = i; k < end; k++) {                                                \
+                    float value = VALUE;                                                           \
+                    int32_t bits;                                                                  \
+                    memcpy(&bits, &value, sizeof bits);                                            \
+                    bits &= 0x7fffffff;                                                            \
+                    most = bits > most ? bits : most;                                              \
+                }                                                                                  \
+                memcpy(&largest, &most, sizeof largest);                                           \
+                inverse = LARGEST / (largest < TINY ? TINY : largest);                             \
+                _Pragma("omp simd")                                                                \
+                for (int64_t k = i; k < end; k++)                                                  \
+                    out[k] = (code)((int32_t)rintf(VALUE * inverse) + SHIFT);                      \
+                scale[s * rows + row] = largest / LARGEST;                                         \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+#define PLAIN_CODES(T) CODES(code_rows, T, LOAD(T)(in[k]))
+#define TIMES_CODES(T) CODES(code_rows_times, T, (LOAD(T)(in[k]) * factor[k]))
+EACH_TYPE(PLAIN_CODES)
+EACH_TYPE(TIMES_CODES)
 
 /* Numbers at[i * down + j * right]; one of both steps is 1. */
 typedef struct {
@@ -114,10 +153,15 @@ typedef struct {
     int64_t step, ranks;
 } Thin;
 
-INLINE void sum_tile(const int rows, Factor f, int begin, ints (*sums)[WIDE]) {
+/* y of rows = or += scale times the exact sums; `shift` is what SHIFT adds to these. */
+INLINE void sum_tile(const int rows, Factor f, const int32_t *shift, const float *scale, int begin,
+                     floats (*y)[WIDE]) {
     ints sum[TALL][WIDE];
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < WIDE; v++) sum[r][v] = begin ? (ints){0} : sums[r][v];
+    for (int v = 0; v < WIDE; v++) {
+        ints off;
+        memcpy(&off, shift + v * LANES, sizeof off);
+        for (int r = 0; r < rows; r++) sum[r][v] = -off;
+    }
     for (int64_t g = 0; g < f.groups; g++) {
         weights right[WIDE];
         for (int v = 0; v < WIDE; v++) right[v] = load_weights(f.panel + (g * WIDE + v) * LANES * GROUP);
@@ -127,7 +171,10 @@ INLINE void sum_tile(const int rows, Factor f, int begin, ints (*sums)[WIDE]) {
         }
     }
     for (int r = 0; r < rows; r++)
-        for (int v = 0; v < WIDE; v++) sums[r][v] = sum[r][v];
+        for (int v = 0; v < WIDE; v++) {
+            floats before = begin ? (floats){0} : y[r][v];
+            y[r][v] = add_product(before, scale[r], __builtin_convertvector(sum[r][v], floats));
+        }
 }
 
 INLINE void thin_tile(const int rows, Thin t, floats (*y)[WIDE]) {
@@ -143,29 +190,18 @@ INLINE void thin_tile(const int rows, Thin t, floats (*y)[WIDE]) {
         for (int v = 0; v < WIDE; v++) y[r][v] = sum[r][v];
 }
 
-static void add_groups(Factor f, int64_t rows, int begin, ints (*sums)[WIDE]) {
+static void add_segment(Factor f, const int32_t *shift, const float *scale, int begin, int64_t rows,
+                        floats (*y)[WIDE]) {
     int64_t row = 0;
-    for (; row + TALL <= rows; row += TALL, f.x += TALL * f.step) sum_tile(TALL, f, begin, sums + row);
-    for (; row < rows; row++, f.x += f.step) sum_tile(1, f, begin, sums + row);
+    for (; row + TALL <= rows; row += TALL, f.x += TALL * f.step)
+        sum_tile(TALL, f, shift, scale + row, begin, y + row);
+    for (; row < rows; row++, f.x += f.step) sum_tile(1, f, shift, scale + row, begin, y + row);
 }
 
 static void add_thin(Thin t, int64_t rows, floats (*y)[WIDE]) {
     int64_t row = 0;
     for (; row + TALL <= rows; row += TALL, t.x += TALL * t.step) thin_tile(TALL, t, y + row);
     for (; row < rows; row++, t.x += t.step) thin_tile(1, t, y + row);
-}
-
-/* y of rows = or += scale (sums - shift), where `shift` is what SHIFT has added to the sums. */
-static void add_scaled(ints (*sums)[WIDE], const int32_t *shift, const float *scale, int begin,
-                       int64_t rows, floats (*y)[WIDE]) {
-    for (int v = 0; v < WIDE; v++) {
-        ints off;
-        memcpy(&off, shift + v * LANES, sizeof off);
-        for (int64_t r = 0; r < rows; r++) {
-            floats scaled = __builtin_convertvector(sums[r][v] - off, floats) * scale[r];
-            y[r][v] = begin ? scaled : y[r][v] + scaled;
-        }
-    }
 }
 
 static void multiply(const float *column, int64_t columns, int64_t rows, floats (*y)[WIDE]) {
@@ -200,15 +236,10 @@ static void lay_panel(const Product *p, int64_t j, int8_t *panel, int32_t *shift
 /* y of `here` rows from `row` on, in the columns of panel j, without bias. */
 static void make(const Product *p, int64_t j, const int8_t *panel, const int32_t *shift, int64_t row,
                  int64_t here, floats (*y)[WIDE]) {
-    ints sums[ROWS][WIDE];
     int64_t step = p->groups * GROUP;
-    for (int64_t s = 0, first = 0; s < p->segments; first = p->ends[s++]) {
-        for (int64_t g = first; g < p->ends[s]; g += SOME) {
-            int64_t some = p->ends[s] - g < SOME ? p->ends[s] - g : SOME;
-            Factor f = {p->codes + row * step + g * GROUP, panel + g * GROUP * WIDTH, step, some};
-            add_groups(f, here, g == first, sums);
-        }
-        add_scaled(sums, shift + s * WIDTH, p->scale + s * p->rows + row, s == 0, here, y);
+    for (int64_t s = 0, g = 0; s < p->segments; g = p->ends[s++]) {
+        Factor f = {p->codes + row * step + g * GROUP, panel + g * GROUP * WIDTH, step, p->ends[s] - g};
+        add_segment(f, shift + s * WIDTH, p->scale + s * p->rows + row, s == 0, here, y);
     }
     if (p->column) {
         int64_t some = p->columns - j * WIDTH < WIDTH ? p->columns - j * WIDTH : WIDTH;

@@ -94,41 +94,21 @@ def product(
         bias_N: (N,) in the type of X; None for 0.
         thin: T (M, R) bf16 or fp32, and C of (R, N).
     """
-    (rows, inner), columns = x_MK.shape, b_KN.shape[1]
-    codes_MK, scale_SM = _codes(x_MK.contiguous(), segments, factor_K)
-    ends = torch.tensor([segment.stop // _group() for segment in segments])
-    t_MR, c = (None, None) if thin is None else (thin[0].float().contiguous(), thin[1])
-    y_MN = empty((rows, columns), x_MK.dtype)
-    tensors = (
-        codes_MK,
-        scale_SM,
-        ends,
-        b_KN,
-        scale_N,
-        bias_N,
-        t_MR,
-        c and c.panels,
-        c and c.ranges,
-    )
-    ranks = 0 if t_MR is None else t_MR.shape[1]
-    sizes = (rows, inner // _group(), len(segments), ranks, columns, *b_KN.stride())
-    build.call("whole_product", x_MK.dtype, *tensors, y_MN, *sizes, _rows_of_a_task(rows, columns))
-    return y_MN
-
-
-def _codes(
-    x_MK: Tensor, segments: Sequence[slice], factor_K: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """X as the kernel multiplies it, (M, K), and the scale of each row in each segment, (S, M)."""
-    rows, inner = x_MK.shape
-    codes_MK = empty((rows, inner), torch.uint8 if _group() == 4 else torch.int16)
+    (rows, inner), columns, group = x_MK.shape, b_KN.shape[1], _group()
+    ends, groups = torch.tensor([segment.stop // group for segment in segments]), inner // group
+    codes_MK = empty((rows, inner), torch.uint8 if group == 4 else torch.int16)
     scale_SM = torch.empty(len(segments), rows)
     name = "code_rows" if factor_K is None else "code_rows_times"
-    for segment, scale_M in zip(segments, scale_SM, strict=True):
-        factor = None if factor_K is None else factor_K[segment]
-        tensors = (x_MK[:, segment], factor, codes_MK[:, segment], scale_M)
-        build.call(name, x_MK.dtype, *tensors, rows, segment.stop - segment.start, inner, inner)
-    return codes_MK, scale_SM
+    tensors = (x_MK.contiguous(), factor_K, ends, codes_MK, scale_SM)
+    build.call(name, x_MK.dtype, *tensors, rows, groups, len(segments))
+
+    t_MR, c = (None, None) if thin is None else (thin[0].float().contiguous(), thin[1])
+    y_MN, ranks = empty((rows, columns), x_MK.dtype), 0 if t_MR is None else t_MR.shape[1]
+    added = (scale_N, bias_N, t_MR, c and c.panels, c and c.ranges)
+    sizes = (rows, groups, len(segments), ranks, columns, *b_KN.stride())
+    tensors = (codes_MK, scale_SM, ends, b_KN, *added, y_MN)
+    build.call("whole_product", x_MK.dtype, *tensors, *sizes, _rows_of_a_task(rows, columns))
+    return y_MN
 
 
 def _rows_of_a_task(rows: int, columns: int) -> int:
