@@ -13,8 +13,11 @@ from time import perf_counter, process_time
 
 import torch
 
-from tunesmith.api import build
+from tunesmith.api import batches, build
+from tunesmith.api.batches import build_loader
+from tunesmith.api.learner import build_base, build_learner
 from tunesmith.api.resolve import resolve
+from tunesmith.api.rows import build_rows
 from tunesmith.recipe import read
 
 SIZES = (512, 1024, 1 << 20)
@@ -25,24 +28,24 @@ def main() -> None:
     """Measure and print."""
     recipe = resolve(read(sys.argv[1], sys.argv[2:]))
     build.seed_everything(0)
-    base = build.build_base(recipe)
-    rows = build.build_rows(recipe, base)
-    learner = build.build_learner(recipe, base)
+    base = build_base(recipe)
+    rows = build_rows(recipe, base)
+    learner = build_learner(recipe, base)
     trial = build.build_trial(recipe, learner)
     learner.attached.model.train()
     found: dict[int, list[tuple[float, float]]] = {size: [] for size in SIZES}
     for step in range(-1, STEPS):  # The first one warms caches up.
         for size in SIZES:
-            build.BEST_TOKENS = size
-            with closing(build.build_loader(recipe, rows)) as loader:
-                batches = loader.step(max(step, 0))
+            batches.BEST_TOKENS = size
+            with closing(build_loader(recipe, rows)) as loader:
+                passes = loader.step(max(step, 0))
             wall, cpu = perf_counter(), process_time()
-            for batch in batches:
+            for batch in passes:
                 trial.forward_backward(batch)
             trial.step()
             if step >= 0:
                 spent = perf_counter() - wall, process_time() - cpu
-                tokens = sum(batch.num_tokens for batch in batches)
+                tokens = sum(batch.num_tokens for batch in passes)
                 found[size].append((spent[0] / tokens, spent[1] / tokens))
                 print(f"step {step}, {size}: {1e3 * found[size][-1][1]:.3f} ms a token", flush=True)
     _report(found)

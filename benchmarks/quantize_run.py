@@ -14,8 +14,11 @@ from typing import Any
 import torch
 
 from tunesmith.api import build
+from tunesmith.api.batches import build_loader
+from tunesmith.api.learner import Learner, build_base, build_learner
 from tunesmith.api.measures import build_heldout
 from tunesmith.api.resolve import device, resolve
+from tunesmith.api.rows import Rows, build_rows
 from tunesmith.engine import loop
 from tunesmith.engine.memory import peak_gib
 from tunesmith.engine.parts import Parts
@@ -63,10 +66,10 @@ def measure(job: dict[str, Any]) -> Result:
     """Train over one base and measure; in a process of its own."""
     recipe = _recipe(job)
     build.seed_everything(recipe.train.seed)
-    base = build.build_base(recipe)
+    base = build_base(recipe)
     weight_mb = num_bytes(base.model) / 1e6
-    rows = build.build_rows(recipe, base)
-    learner = build.build_learner(recipe, base)
+    rows = build_rows(recipe, base)
+    learner = build_learner(recipe, base)
     heldout = build_heldout(recipe, rows, learner).batches()
     before = _loss(learner, heldout)
     steps: list[Step] = []
@@ -109,9 +112,9 @@ def _recipe(job: dict[str, Any]) -> Recipe:
     )
 
 
-def _parts(recipe: Recipe, rows: build.Rows, learner: build.Learner, steps: list) -> Parts:
+def _parts(recipe: Recipe, rows: Rows, learner: Learner, steps: list) -> Parts:
     """The loop of a real run, without measures and checkpoints on the way."""
-    loader = build.build_loader(recipe, rows)
+    loader = build_loader(recipe, rows)
 
     def notice(event: Event) -> None:
         if isinstance(event, Step):
@@ -120,16 +123,16 @@ def _parts(recipe: Recipe, rows: build.Rows, learner: build.Learner, steps: list
     return build.build_parts(recipe, learner, loader, notice)
 
 
-def _loss(learner: build.Learner, heldout: list) -> float:
+def _loss(learner: Learner, heldout: list) -> float:
     learner.policy.model.eval()
     with torch.no_grad():
         return heldout_loss(learner.policy.token_nll, heldout).loss
 
 
-def _over_wide(recipe: Recipe, trained: build.Learner, heldout: list) -> float:
+def _over_wide(recipe: Recipe, trained: Learner, heldout: list) -> float:
     """Held-out loss of the trained adapter over the base as published."""
     wide = recipe.model_copy(update={"model": recipe.model.model_copy(update={"quantize": "none"})})
-    learner = build.build_learner(wide, build.build_base(wide))
+    learner = build_learner(wide, build_base(wide))
     with torch.no_grad():
         for name, parameter in trained.attached.trained.items():
             learner.attached.trained[name].copy_(parameter)

@@ -7,7 +7,10 @@ import torch
 
 from tunesmith.api import build
 from tunesmith.api.advice import Adviser, Change
+from tunesmith.api.batches import build_loader
+from tunesmith.api.learner import build_base, build_learner
 from tunesmith.api.resolve import resolve
+from tunesmith.api.rows import build_rows
 from tunesmith.engine.activations import bytes_per_token
 from tunesmith.engine.fit import Fit, measure
 from tunesmith.methods.base import LossSum
@@ -20,11 +23,11 @@ def advise(make):
 
     def changes(available: float, peak: float = 1.0, **keys) -> list[Change]:
         recipe = resolve(make(**keys))
-        base = build.build_base(recipe)
-        rows = build.build_rows(recipe, base)
-        learner = build.build_learner(recipe, base)
+        base = build_base(recipe)
+        rows = build_rows(recipe, base)
+        learner = build_learner(recipe, base)
         trial = build.build_trial(recipe, learner)
-        with closing(build.build_loader(recipe, rows)) as loader:
+        with closing(build_loader(recipe, rows)) as loader:
             tokens = loader.worst().input_ids.numel()
             measured = measure(trial, loader, 0.0)
             assert measured.worst_batch_tokens == tokens
@@ -36,8 +39,8 @@ def advise(make):
 
 def worst_tokens(recipe) -> int:
     recipe = resolve(recipe)
-    rows = build.build_rows(recipe, build.build_base(recipe))
-    with closing(build.build_loader(recipe, rows)) as loader:
+    rows = build_rows(recipe, build_base(recipe))
+    with closing(build_loader(recipe, rows)) as loader:
         return loader.worst().input_ids.numel()
 
 
@@ -77,7 +80,7 @@ def test_checkpointing_is_not_advised_where_it_would_be_refused(advise, recipe_d
 
 def test_a_base_that_is_trained_may_be_left_to_lora(advise, recipe_data) -> None:
     recipe_data["adapter"] = {"name": "full"}
-    base = build.build_base(resolve(from_dict(recipe_data)))
+    base = build_base(resolve(from_dict(recipe_data)))
     sizes = [p.numel() for p in base.model.parameters()]
     # Gradients and the two moments of AdamW, fp32, and a counter of steps for each parameter.
     saved = 4 * (3 * sum(sizes) + len(sizes)) / 2**30

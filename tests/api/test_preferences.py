@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from tunesmith.api import beforehand, build, session
+from tunesmith.api.batches import build_loader
+from tunesmith.api.learner import build_base, build_learner
 from tunesmith.api.plan import plan
 from tunesmith.api.reference import add_reference
 from tunesmith.api.resolve import resolve
+from tunesmith.api.rows import build_rows
 from tunesmith.api.train import resume, train
 from tunesmith.errors import DataError, Interrupted
 from tunesmith.methods import base as methods
@@ -85,11 +88,11 @@ def _asks(recipe) -> tuple[list[str], list[list[float]]]:
     """What is told while the reference is made, and what each planned example gets."""
     recipe = resolve(recipe)
     build.seed_everything(recipe.train.seed)
-    base = build.build_base(recipe)
-    rows = build.build_rows(recipe, base)
-    learner = build.build_learner(recipe, base)
+    base = build_base(recipe)
+    rows = build_rows(recipe, base)
+    learner = build_learner(recipe, base)
     told: list[Phase] = []
-    with closing(build.build_loader(recipe, rows)) as loader:
+    with closing(build_loader(recipe, rows)) as loader:
         planned = loader.planned_examples()
         add_reference(recipe, base.source, rows, learner, loader, told.append)
     numbers = [rows.train[i].numbers.get("reference", []) for i in planned]
@@ -201,8 +204,8 @@ def test_a_short_run_asks_only_about_the_rows_that_it_trains_on(paired, tmp_path
 def test_a_run_ends_well_that_asked_nothing_about_the_first_rows(paired, tmp_path) -> None:
     changes = {"train__steps": 1, "train__epochs": None, "train__batch_rows": 1}
     recipe = paired("dpo", data__eval=None, output__dir=str(tmp_path / "run"), **changes)
-    rows = build.build_rows(resolve(recipe), build.build_base(resolve(recipe)))
-    with closing(build.build_loader(resolve(recipe), rows)) as loader:
+    rows = build_rows(resolve(recipe), build_base(resolve(recipe)))
+    with closing(build_loader(resolve(recipe), rows)) as loader:
         assert 0 not in loader.planned_examples()
     assert train(recipe).status == "succeeded"  # The export is tried on the first rows.
 

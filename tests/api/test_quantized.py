@@ -8,8 +8,9 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM
 
-from tunesmith.api import build, combined
+from tunesmith.api import combined
 from tunesmith.api.answer import open_speaker
+from tunesmith.api.learner import build_base
 from tunesmith.api.plan import plan
 from tunesmith.api.train import resume, train
 from tunesmith.cli.plan import run as plan_verb
@@ -111,7 +112,7 @@ def test_full_fine_tuning_over_a_quantized_base_is_refused(make):
 def test_int8_on_a_gpu_is_refused(make, monkeypatch):
     monkeypatch.setattr(combined, "device", lambda: torch.device("cuda"))
     with pytest.raises(RecipeError, match=r"quantize: got int8 on cuda; expected none or nf4"):
-        build.build_base(make(model__quantize="int8"))
+        build_base(make(model__quantize="int8"))
 
 
 def test_an_unknown_kind_is_refused_with_the_choices(make):

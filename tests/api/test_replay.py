@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.api import build, replay
+from tunesmith.api import replay
+from tunesmith.api.batches import build_schedule
+from tunesmith.api.learner import build_base
 from tunesmith.api.resolve import resolve
+from tunesmith.api.rows import build_rows
 from tunesmith.data.order import Schedule
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.evaluate.probes import general
@@ -24,8 +27,8 @@ def general_rows(tmp_path):
 def _rows(recipe):
     """The rows of a recipe and what comes when, without training."""
     recipe = resolve(recipe)
-    rows = build.build_rows(recipe, build.build_base(recipe))
-    return rows, build.build_schedule(recipe, rows)
+    rows = build_rows(recipe, build_base(recipe))
+    return rows, build_schedule(recipe, rows)
 
 
 def _places(rows, schedule: Schedule, step):

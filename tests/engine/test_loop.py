@@ -6,8 +6,11 @@ import math
 import pytest
 import torch
 
-from tunesmith.api import build
+from tunesmith.api import batches, build
+from tunesmith.api.batches import build_loader
+from tunesmith.api.learner import build_base, build_learner
 from tunesmith.api.resolve import resolve
+from tunesmith.api.rows import build_rows
 from tunesmith.engine.guard import PATIENCE
 from tunesmith.engine.loop import (
     clip_gradients,
@@ -47,10 +50,10 @@ def recipe(tmp_path, monkeypatch):
 
 
 def _parts(recipe, told=None, loss=None, stop=lambda: False):
-    base = build.build_base(recipe)
-    rows = build.build_rows(recipe, base)
-    learner = build.build_learner(recipe, base)
-    loader = build.build_loader(recipe, rows)
+    base = build_base(recipe)
+    rows = build_rows(recipe, base)
+    learner = build_learner(recipe, base)
+    loader = build_loader(recipe, rows)
     notice = (lambda event: None) if told is None else told.append
     parts = build.build_parts(recipe, learner, loader, notice)
     parts.loss, parts.stop = loss or parts.loss, stop
@@ -91,7 +94,7 @@ def test_accumulation_changes_neither_loss_nor_gradient(recipe, packing):
 def test_accumulation_gives_the_same_bits_where_the_planner_makes_the_same_passes(
     recipe, packing, monkeypatch
 ):
-    monkeypatch.setattr(build, "BEST_TOKENS", 45)
+    monkeypatch.setattr(batches, "BEST_TOKENS", 45)
     whole = _first_step(recipe(packing, batch_rows=8))
     parts = _first_step(recipe(packing, batch_rows=4, accumulate=2))
     assert len(whole[3]) > 1

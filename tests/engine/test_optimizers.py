@@ -14,7 +14,10 @@ import torch
 from torch import nn
 
 from tunesmith.api import build
+from tunesmith.api.batches import build_loader
+from tunesmith.api.learner import build_base, build_learner
 from tunesmith.api.resolve import resolve
+from tunesmith.api.rows import build_rows
 from tunesmith.checkpoint.state import write_state
 from tunesmith.config import folder
 from tunesmith.engine import optimizer, optimizers
@@ -85,10 +88,10 @@ def make(place, monkeypatch):
                 }
             )
         )
-        base = build.build_base(recipe)
-        rows = build.build_rows(recipe, base)
-        learner = build.build_learner(recipe, base)
-        parts = build.build_parts(recipe, learner, build.build_loader(recipe, rows), lambda e: None)
+        base = build_base(recipe)
+        rows = build_rows(recipe, base)
+        learner = build_learner(recipe, base)
+        parts = build.build_parts(recipe, learner, build_loader(recipe, rows), lambda e: None)
         return parts, learner.attached.trained
 
     return build_parts

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from tunesmith.adapters import base as adapters
-from tunesmith.api.build import Learner, Rows, build_loader
+from tunesmith.api.batches import build_loader
+from tunesmith.api.learner import Learner
+from tunesmith.api.rows import Rows
 from tunesmith.data.loader import Loader
 from tunesmith.engine.fit import Fit, Trial, activation_gib
 from tunesmith.engine.memory import GIB

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tunesmith.api.build import Rows, pad_id
 from tunesmith.api.resolve import device
+from tunesmith.api.rows import Rows, pad_id
 from tunesmith.config.home import home
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Batch

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 
 from tunesmith.api import build
+from tunesmith.api.batches import SAMPLER, build_loader
+from tunesmith.api.learner import build_base, build_learner
 from tunesmith.api.reference import add_reference
 from tunesmith.api.resolve import require_paths, resolve, source_of_rate
+from tunesmith.api.rows import build_rows
 from tunesmith.api.teacher import add_teacher
 from tunesmith.engine.guard import Guard
 from tunesmith.engine.loop import take_step
@@ -83,7 +86,7 @@ def _require_rising(rates: Rising) -> None:
 
 
 def _require_comparable(recipe: Recipe) -> None:
-    if build.SAMPLER in methods.load(recipe.method.name).NEEDS:
+    if SAMPLER in methods.load(recipe.method.name).NEEDS:
         raise CommandError(
             "find-lr",
             got=f"method.name: {recipe.method.name}, which draws the answers that it trains on",
@@ -101,11 +104,11 @@ def _short(recipe: Recipe, num_steps: int) -> Recipe:
 def _measure(recipe: Recipe, rates: Rising, tell: Callable[[str], None]) -> list[Point]:
     tell(f"loading {recipe.model.base} and the rows")
     build.seed_everything(recipe.train.seed)
-    base = build.build_base(recipe)
-    rows = build.build_rows(recipe, base)
-    learner = build.build_learner(recipe, base)
+    base = build_base(recipe)
+    rows = build_rows(recipe, base)
+    learner = build_learner(recipe, base)
     points: list[Point] = []
-    with closing(build.build_loader(recipe, rows)) as loader:
+    with closing(build_loader(recipe, rows)) as loader:
         add_reference(recipe, base.source, rows, learner, loader, lambda event: None)
         add_teacher(recipe, base, rows, loader, lambda event: None)
         parts = build.build_parts(recipe, learner, loader, lambda event: None)

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.api.answer import Messages, Speaker, open_speaker
-from tunesmith.api.build import Learner
+from tunesmith.api.learner import Learner
 from tunesmith.api.likelihood import likelihoods
 from tunesmith.data.template import Renderer
 from tunesmith.errors import DataError, RecipeError

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunesmith.api.build import Learner, Rows, build_ahead, pad_id
+from tunesmith.api.build import build_ahead
+from tunesmith.api.learner import Learner
 from tunesmith.api.overall import overall
+from tunesmith.api.rows import Rows, pad_id
 from tunesmith.data.collate import collate
 from tunesmith.data.example import Batch
 from tunesmith.data.order import plan_batches

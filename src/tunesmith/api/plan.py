@@ -7,10 +7,13 @@ from pathlib import Path
 
 from tunesmith.api import build
 from tunesmith.api.advice import Adviser, Change
+from tunesmith.api.batches import build_loader
+from tunesmith.api.learner import build_base, build_learner
 from tunesmith.api.reference import rehearse_reference
 from tunesmith.api.rehearsal import rehearse
 from tunesmith.api.resolve import device, require_paths, resolve, source_of_rate
 from tunesmith.api.rollouts import sampling_seconds
+from tunesmith.api.rows import build_rows
 from tunesmith.api.teacher import add_teacher
 from tunesmith.data.contract import Check
 from tunesmith.engine.fit import Fit, measure
@@ -70,12 +73,12 @@ def plan(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Plan:
     recipe = resolve(recipe)
     require_paths(recipe)
     build.seed_everything(recipe.train.seed)
-    base = build.build_base(recipe)
-    rows = build.build_rows(recipe, base)
+    base = build_base(recipe)
+    rows = build_rows(recipe, base)
     parameters = num_parameters(base.model)
-    learner = build.build_learner(recipe, base, rows)
+    learner = build_learner(recipe, base, rows)
     trial = build.build_trial(recipe, learner)
-    with closing(build.build_loader(recipe, rows)) as loader:
+    with closing(build_loader(recipe, rows)) as loader:
         asking = rehearse_reference(recipe, base.source, rows, learner, loader)
         add_teacher(recipe, base, rows, loader, lambda event: None)
         evaluating = rehearse(recipe, rows, learner, loader.num_steps)

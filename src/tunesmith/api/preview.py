@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.api import build
+from tunesmith.api.learner import build_base
 from tunesmith.api.resolve import require_paths, resolve
+from tunesmith.api.rows import build_rows
 from tunesmith.recipe import Recipe, read
 
 
@@ -42,8 +43,8 @@ def preview(
         recipe = read(recipe, overrides)
     recipe = resolve(recipe)
     require_paths(recipe)
-    base = build.build_base(recipe)
-    built = build.build_rows(recipe, base)
+    base = build_base(recipe)
+    built = build_rows(recipe, base)
     special = tuple(dict.fromkeys(str(token) for token in base.tokenizer.all_special_tokens))
     last = min(first - 1 + rows, len(built.train))
     shown = []

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from tunesmith.api.beforehand import Asked, asked_about, passes, path_of
-from tunesmith.api.build import Learner, Rows
+from tunesmith.api.learner import Learner
+from tunesmith.api.rows import Rows
 from tunesmith.data.example import Batch
 from tunesmith.data.loader import Loader
 from tunesmith.export.artefact import fingerprints

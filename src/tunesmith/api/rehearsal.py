@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import torch
 
-from tunesmith.api.build import Learner, Rows
 from tunesmith.api.judges import bind_tasks
+from tunesmith.api.learner import Learner
 from tunesmith.api.measures import Answers, build_heldout, build_probes, build_tasks
+from tunesmith.api.rows import Rows
 from tunesmith.evaluate.task import TaskRows, run_task
 from tunesmith.recipe import Recipe
 

@@ -5,9 +5,11 @@ from math import ceil
 from pathlib import Path
 from time import perf_counter
 
-from tunesmith.api.build import Learner, Rows, build_layout, pad_id
+from tunesmith.api.batches import build_layout
 from tunesmith.api.judges import means_in
+from tunesmith.api.learner import Learner
 from tunesmith.api.rewards import build_rewards
+from tunesmith.api.rows import Rows, pad_id
 from tunesmith.api.teacher import open_teacher
 from tunesmith.data.loader import Loader
 from tunesmith.data.reading import read_file

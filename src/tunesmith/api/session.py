@@ -6,8 +6,9 @@ from functools import partial
 from typing import Any
 
 from tunesmith.api import build, lock
-from tunesmith.api.build import Learner, Rows
+from tunesmith.api.batches import build_loader
 from tunesmith.api.judges import bind_tasks
+from tunesmith.api.learner import Learner, build_base, build_learner
 from tunesmith.api.measures import (
     Answers,
     BoundProbe,
@@ -19,6 +20,7 @@ from tunesmith.api.measures import (
 from tunesmith.api.reference import add_reference
 from tunesmith.api.resolve import device
 from tunesmith.api.rollouts import supply
+from tunesmith.api.rows import Rows, build_rows
 from tunesmith.api.teacher import add_teacher
 from tunesmith.data.loader import Loader
 from tunesmith.engine.best import ranking
@@ -106,14 +108,14 @@ def last_saved(recipe: Recipe, num_steps: int) -> list[int]:
 def open_session(recipe: Recipe, folder: RunFolder, watch: Observers) -> Session:
     """Build everything that a run needs, in the order in which errors are cheapest to meet."""
     watch.notice(Phase(f"loading {recipe.model.base}"))
-    base = build.build_base(recipe)
+    base = build_base(recipe)
     watch.notice(Phase("reading rows"))
-    rows = build.build_rows(recipe, base, watch.notice)
+    rows = build_rows(recipe, base, watch.notice)
     _tell_contract(rows, watch)
     _tell_precision(recipe, watch)
     tasks = build_tasks(recipe, rows.renderer)
-    learner = build.build_learner(recipe, base, rows)
-    loader = build.build_loader(recipe, rows)
+    learner = build_learner(recipe, base, rows)
+    loader = build_loader(recipe, rows)
     _tell_plan(recipe, rows, learner, loader, watch)
     answers = Answers(learner, rows.renderer, recipe.evaluate.batch_rows)
     add_reference(recipe, base.source, rows, learner, loader, watch.notice)

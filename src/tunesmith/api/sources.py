@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tunesmith.api.build import build_weights
+from tunesmith.api.batches import build_weights
 from tunesmith.api.session import Session
 from tunesmith.data.section import names_of
 

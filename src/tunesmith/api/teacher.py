@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from tunesmith.api.batches import SAMPLER
 from tunesmith.api.beforehand import Asked, asked_about, passes, path_of
-from tunesmith.api.build import SAMPLER, Rows
 from tunesmith.api.resolve import device
+from tunesmith.api.rows import Rows
 from tunesmith.data.loader import Loader
 from tunesmith.data.tokenizer_facts import tokenizer_state
 from tunesmith.engine.precision import DTYPES

@@ -109,13 +109,14 @@ def measure(trial: Trial, loader: Loader, seconds: float) -> Fit:
     Args:
         trial: Runs them.
         loader: Plans them.
-        seconds: How long may be spent on the typical ones; at least two are measured.
+        seconds: How long may be spent on the typical ones; at least two are measured, of which a
+            worst one that takes longer than that is one.
     """
     trial.model.train()
     survey = loader.survey()
     worst = loader.worst()
     trial.forward_backward(_batch(trial, loader, survey, int(survey.cost.argmin())))
-    steps = [trial.step()]
+    steps, found = [trial.step()], {}
     tokens = worst.input_ids.numel()
     kept = activation_gib(trial, loader) * tokens
     peak, available = resident_gib(trial.device) + kept, available_gib(trial.device)
@@ -124,9 +125,10 @@ def measure(trial: Trial, loader: Loader, seconds: float) -> Fit:
             taken = trial.forward_backward(worst.to(trial.device))
             steps = [trial.step()]
             if taken > seconds:
+                found = _among(survey, tokens, taken)
                 break
         peak = None
-    pace = _pace(trial, loader, survey, seconds, steps)
+    pace = _pace(trial, loader, survey, seconds, steps, found)
     passes = pace.seconds(survey.tokens, survey.squares).sum() / survey.num_steps
     per_step = median(steps) + passes
     return Fit(
@@ -154,12 +156,27 @@ def _batch(trial: Trial, loader: Loader, survey: Survey, index: int) -> Batch:
     return loader.batch(survey.examples[index]).to(trial.device)
 
 
-def _pace(trial: Trial, loader: Loader, survey: Survey, seconds: float, steps: list[float]) -> Pace:
-    """The line through typical passes; seconds of the steps between them go to `steps`."""
+def _among(survey: Survey, tokens: int, seconds: float) -> dict[int, list[float]]:
+    """What the worst pass took, by its index if it is one of those that stand for the run."""
+    costliest = int(survey.cost.argmax())
+    return {costliest: [seconds]} if survey.tokens[costliest] == tokens else {}
+
+
+def _pace(
+    trial: Trial,
+    loader: Loader,
+    survey: Survey,
+    seconds: float,
+    steps: list[float],
+    found: dict[int, list[float]],
+) -> Pace:
+    """The line through typical passes; seconds of the steps between them go to `steps`.
+
+    `found` has what is known already, by index of the pass; it gets the rest.
+    """
     chosen = spread(survey.cost, TYPICAL)
     # Far apart first, in case that the time ends before all have had their turn.
     turns = [*chosen[::2], *chosen[1::2]] * REPEATS
-    found: dict[int, list[float]] = {}
     end = perf_counter() + seconds
     for index in turns:
         if len(found) > 1 and perf_counter() > end:

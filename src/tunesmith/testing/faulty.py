@@ -9,8 +9,11 @@ from typing import Any, Protocol
 import torch
 
 from tunesmith.api import build
+from tunesmith.api.batches import build_loader
+from tunesmith.api.learner import Learner, build_base
 from tunesmith.api.report import Chosen, assemble
 from tunesmith.api.resolve import resolve
+from tunesmith.api.rows import build_rows
 from tunesmith.api.session import Session
 from tunesmith.data.example import Batch
 from tunesmith.export.artefact import fingerprints
@@ -18,7 +21,7 @@ from tunesmith.methods.base import LossSum
 from tunesmith.recipe import Recipe
 from tunesmith.runs.folder import write_json
 
-Fault = Callable[[Batch, LossSum, build.Learner], LossSum]
+Fault = Callable[[Batch, LossSum, Learner], LossSum]
 """What becomes of the loss of a batch."""
 
 
@@ -45,7 +48,7 @@ class Poison:
     def __init__(self, rows: Iterable[tuple[str, int]], steps: Iterable[int]) -> None:
         self.rows, self.steps = set(rows), set(steps)
 
-    def __call__(self, batch: Batch, loss: LossSum, learner: build.Learner) -> LossSum:
+    def __call__(self, batch: Batch, loss: LossSum, learner: Learner) -> LossSum:
         """NaN for a batch with such a row at such a step."""
         spoiled = step_now() in self.steps and self.rows & set(batch.rows)
         return LossSum(loss.total * math.nan, loss.count) if spoiled else loss
@@ -62,7 +65,7 @@ class Once:
     def __init__(self, step: int, act: Callable[..., LossSum | None]) -> None:
         self.step, self.act, self.done = step, act, False
 
-    def __call__(self, batch: Batch, loss: LossSum, learner: build.Learner) -> LossSum:
+    def __call__(self, batch: Batch, loss: LossSum, learner: Learner) -> LossSum:
         """The loss, or what `act` makes of it."""
         if self.done or step_now() != self.step or not torch.is_grad_enabled():
             return loss
@@ -74,7 +77,7 @@ def strike(patch: Patch, fault: Fault) -> None:
     """Pass every loss of training through `fault`."""
     good = build.build_loss
 
-    def build_loss(recipe: Recipe, learner: build.Learner) -> Callable[[Batch], LossSum]:
+    def build_loss(recipe: Recipe, learner: Learner) -> Callable[[Batch], LossSum]:
         loss = good(recipe, learner)
         return lambda batch: fault(batch, loss(batch), learner)
 
@@ -84,7 +87,7 @@ def strike(patch: Patch, fault: Fault) -> None:
 def rows_of(recipe: Recipe, steps: Iterable[int]) -> list[tuple[str, int]]:
     """(source, row) of the rows of these steps, from 0."""
     recipe = resolve(recipe)
-    loader = build.build_loader(recipe, build.build_rows(recipe, build.build_base(recipe)))
+    loader = build_loader(recipe, build_rows(recipe, build_base(recipe)))
     found = [row for step in steps for row in loader.places(loader.examples(step))]
     loader.close()
     return found

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunesmith.api import build, lock
+from tunesmith.api import lock
+from tunesmith.api.batches import build_loader, build_schedule
+from tunesmith.api.learner import build_base
+from tunesmith.api.rows import build_rows
 from tunesmith.data.example import digest
 from tunesmith.data.loader import Loader
 from tunesmith.data.order import Schedule
@@ -50,13 +53,13 @@ class Planned:
         Raises:
             TunesmithError: As `train` would before its first step.
         """
-        base = build.build_base(recipe)
-        rows = build.build_rows(recipe, base)
-        loader = build.build_loader(recipe, rows)
+        base = build_base(recipe)
+        rows = build_rows(recipe, base)
+        loader = build_loader(recipe, rows)
         with closing(loader):
             planned, digests = _steps(loader, min(loader.num_steps, MOST_STEPS))
         return cls(
-            schedule=build.build_schedule(recipe, rows),
+            schedule=build_schedule(recipe, rows),
             num_steps=loader.num_steps,
             rows=planned,
             digests=digests,
