@@ -15,13 +15,14 @@ from tunesmith.engine.rollouts.loader import Rollouts, Way
 from tunesmith.methods import base as methods
 from tunesmith.recipe import Recipe
 
-BEST_TOKENS = 1024
-"""Tokens of a forward pass beyond which a CPU gains no speed: three LoRA steps of eight Alpaca rows
-(4,640 tokens) took 9.7 s of processor time in passes of 512, 8.9 s of 1,024 and 9.2 s as a whole,
-at peaks of 1.6, 1.7 and 2.1 GiB (benchmarks/pass_tokens.py)."""
-BASE_PASSES = 2
-"""Times as many where the base is trained: there each pass adds to the gradient of every weight,
-about 0.3 s of processor time for the starter beside 4 s of a step."""
+BEST_TOKENS = {"bf16": 1024, "fp32": 512}
+"""Tokens of a forward pass beyond which a CPU gains too little speed for the memory, by precision
+(benchmarks/pass_tokens.py). Rows of Alpaca, LoRA: in bf16 on two Zen 5 cores 772 tokens/s with
+1,024 and 747 with 512, a step of 2,000 as a whole no faster; in fp32, whose activations are twice
+as large, on two Zen 3 cores 163 with either, 165 and 171 over an int8 base."""
+BASE_TOKENS = 2048
+"""The same where the base is trained: there each pass adds to the gradient of every weight, about
+0.3 s of processor time for the starter beside 4 s of a step."""
 SAMPLER = "sampler"
 """In the NEEDS of a method whose answers the model draws itself."""
 
@@ -33,7 +34,8 @@ def best_tokens(recipe: Recipe) -> int | None:
     """
     if device().type != "cpu":
         return None
-    return BEST_TOKENS * (BASE_PASSES if adapters.load(recipe.adapter.name).TRAINS_BASE else 1)
+    trains_base = adapters.load(recipe.adapter.name).TRAINS_BASE
+    return BASE_TOKENS if trains_base else BEST_TOKENS[recipe.train.precision]
 
 
 def build_weights(recipe: Recipe, rows: Rows) -> tuple[float, ...]:

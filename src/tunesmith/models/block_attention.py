@@ -4,8 +4,9 @@ SDPA's flash attention for CPUs is several times slower than matrix products on 
 backward most of all, and no faster in bf16 than in fp32. Here each block of at most BLOCK queries
 of one segment is multiplied with the keys that it may see, so work above the diagonal is skipped;
 query heads that share a key head are rows of the same product. Behind a shared prefix the keys are
-those of the prefix and its own, side by side; the prefix's gradients add up. Probabilities are
-kept for the backward pass where they are small, and made again where they are not.
+those of the prefix and its own, side by side; the prefix's gradients add up. Probabilities are made
+again in the backward pass: on rows of Alpaca in fp32 they were a fifth of all that was kept, and
+steps that kept them took as long.
 
 Plain packs in bf16 take one C call instead where the processor multiplies pairs of bf16
 (`kernels.attention`): measured on two Zen 5 cores, 1.8 times as fast on rows of Alpaca, 4 times on
@@ -32,10 +33,6 @@ BLOCK = 128
 """Queries of one block. Of 64, 128, 256 and 512 it was the fastest for examples of 90 to 2,048
 tokens on two Zen 5 cores; smaller products are slower, larger ones compute more above the
 diagonal."""
-
-KEEP = 512
-"""Longest segment, prefix included, whose probabilities are kept for the backward pass: 18 bytes
-per key, head and layer of a token would soon be more than everything else that is kept."""
 
 
 def attend(
@@ -78,7 +75,6 @@ class _Block:
         shared: Keys of the prefix before these; None where there are none.
         first: Keys before the first query.
         window: How many keys a query sees at most.
-        short: Whether probabilities are kept.
     """
 
     start: int
@@ -87,7 +83,6 @@ class _Block:
     shared: slice | None
     first: int
     window: int
-    short: bool
 
 
 def _blocks(parts: tuple[Segment, ...], window: int | None) -> Iterator[_Block]:
@@ -101,7 +96,7 @@ def _blocks(parts: tuple[Segment, ...], window: int | None) -> Iterator[_Block]:
             shared = slice(begin, part.end) if begin < part.end else None
             first = start - low + part.end - begin
             stop = min(start + BLOCK, part.stop)
-            yield _Block(start, stop, low, shared, first, sees, length <= KEEP)
+            yield _Block(start, stop, low, shared, first, sees)
 
 
 class _Attend(torch.autograd.Function):
@@ -116,27 +111,22 @@ class _Attend(torch.autograd.Function):
         window: int | None,
     ) -> Tensor:
         out_GTRD = torch.empty_like(q)
-        kept: list[Tensor] = []
-        wanted = any(ctx.needs_input_grad)
         for block in _blocks(parts, window):
             p_GMN = _probabilities(q, k, block, scale)
             _rows(out_GTRD, block).copy_(torch.bmm(p_GMN, _seen(v, block)))
-            if wanted and block.short:
-                kept.append(p_GMN)
-        ctx.save_for_backward(q, k, v, *kept)
+        ctx.save_for_backward(q, k, v)
         ctx.parts, ctx.scale, ctx.window = parts, scale, window
         return out_GTRD.transpose(0, 1).reshape(q.shape[1], -1)
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, *kept = ctx.saved_tensors
+        q, k, v = ctx.saved_tensors
         groups, tokens, each, width = q.shape
         d_out_GTRD = d_out.view(tokens, groups, each, width).transpose(0, 1).contiguous()
         d_q, d_k, d_v = torch.empty_like(q), _sum_like(k, ctx.parts), _sum_like(v, ctx.parts)
-        kept.reverse()
         for block in _blocks(ctx.parts, ctx.window):
             q_GMD, d_o_GMD = _rows(q, block), _rows(d_out_GTRD, block)
-            p_GMN = kept.pop() if block.short else _probabilities(q, k, block, ctx.scale)
+            p_GMN = _probabilities(q, k, block, ctx.scale)
             d_p_GMN = torch.bmm(d_o_GMD, _seen(v, block).transpose(1, 2))
             sight = (block.first, each, block.window, ctx.scale)
             d_s_GMN = attend_backward_(p_GMN, d_p_GMN, *sight)
