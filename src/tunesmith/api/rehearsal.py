@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 HELDOUT_BATCHES = 4
 """Held-out batches that stand for all."""
+LONG = 1.0
+"""Seconds from which on a first batch stands for all: warming caches up is little of it."""
 
 
 @torch.no_grad()
@@ -48,8 +50,11 @@ def _heldout(recipe: Recipe, rows: Rows, learner: Learner) -> float:
     part = batches[:HELDOUT_BATCHES]
     if not part:
         return 0.0
-    heldout.result(part[:1])  # The first one warms caches up.
-    seconds, _ = _timed(lambda: heldout.result(part))
+    seconds, _ = _timed(lambda: heldout.result(part[:1]))
+    if seconds > LONG:
+        part = part[:1]
+    else:
+        seconds, _ = _timed(lambda: heldout.result(part))
     return seconds * sum(b.num_tokens for b in batches) / sum(b.num_tokens for b in part)
 
 
