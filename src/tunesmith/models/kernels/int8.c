@@ -1,16 +1,11 @@
 /* Products of whole numbers: rows of x rounded to 8 bits with a scale each, and the 32-bit sums of a
    product made wide again (LLM.int8, arXiv:2208.07339, section 2.1, "vector-wise"). */
 
-#include <math.h>
-
 #include "number.h"
-
-#define LARGEST 127.0f
-#define TINY (LARGEST * 1.17549435e-38f)
+#include "round.h"
 
 /* q (rows, width) and scale (rows,) with q scale = VALUE within half a scale; rows of x are `stride`
-   numbers apart. The largest is found among the bits of the absolute values, where NaN is above
-   infinity and so is not lost. Two functions, since a loop with a choice inside is 6 times slower. */
+   numbers apart. Two functions, since a loop with a choice inside is 6 times slower. */
 #define QUANTIZE(NAME, T, VALUE)                                                                   \
     void NAME##_##T(const T *x, const float *factor, int8_t *q, float *scale, int64_t rows,        \
                     int64_t width, int64_t stride) {                                               \
@@ -18,26 +13,12 @@
         for (int64_t row = 0; row < rows; row++) {                                                 \
             const T *in = x + row * stride;                                                        \
             int8_t *out = q + row * width;                                                         \
-            int32_t most = 0;                                                                      \
-            _Pragma("omp simd reduction(max : most)")                                              \
-            for (int64_t i = 0; i < width; i++) {                                                  \
-                float value = VALUE;                                                               \
-                int32_t bits;                                                                      \
-                memcpy(&bits, &value, sizeof bits);                                                \
-                bits &= 0x7fffffff;                                                                \
-                most = bits > most ? bits : most;                                                  \
-            }                                                                                      \
-            float largest;                                                                         \
-            memcpy(&largest, &most, sizeof largest);                                               \
-            float inverse = LARGEST / (largest < TINY ? TINY : largest);                           \
-            _Pragma("omp simd")                                                                    \
-            for (int64_t i = 0; i < width; i++) out[i] = (int8_t)(int32_t)rintf(VALUE * inverse);  \
-            scale[row] = largest / LARGEST;                                                        \
+            ROUND(VALUE, 0, width, out, int8_t, 0, scale[row])                                     \
         }                                                                                          \
     }
 
-#define PLAIN(T) QUANTIZE(quantize_rows, T, LOAD(T)(in[i]))
-#define TIMES_FACTOR(T) QUANTIZE(quantize_rows_times, T, (LOAD(T)(in[i]) * factor[i]))
+#define PLAIN(T) QUANTIZE(quantize_rows, T, LOAD(T)(in[k]))
+#define TIMES_FACTOR(T) QUANTIZE(quantize_rows_times, T, (LOAD(T)(in[k]) * factor[k]))
 
 /* out = sums row column + added, all (rows, width) but for `row` (rows,) and `column` (width,);
    `column` and `added` may be NULL. */

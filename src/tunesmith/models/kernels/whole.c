@@ -10,10 +10,10 @@
    Every number of y is made by one thread, in one order, and the sums of whole numbers are exact, so
    its bits depend on neither the number of threads nor of rows. */
 
-#include <math.h>
 #include <stdlib.h>
 
 #include "lanes.h"
+#include "round.h"
 
 #ifdef LANES
 
@@ -27,12 +27,9 @@
 int64_t whole_width(void) { return WIDTH; }
 int64_t whole_group(void) { return GROUP; }
 
-#define LARGEST 127.0f
-#define TINY (LARGEST * 1.17549435e-38f)
-
 /* codes (rows, groups GROUP) and scale (segments, rows) with (codes - SHIFT) scale = VALUE within half a
-   scale, rounded as int8.c does it; ends (segments,): groups where each ends. Two functions, since a loop
-   with a choice inside is slow. */
+   scale; ends (segments,): groups where each ends. Two functions, since a loop with a choice inside is
+   slow. */
 #define CODES(NAME, T, VALUE)                                                                      \
     void NAME##_##T(const T *x, const float *factor, const int64_t *ends, code *codes,             \
                     float *scale, int64_t rows, int64_t groups, int64_t segments) {                \
@@ -40,24 +37,9 @@ int64_t whole_group(void) { return GROUP; }
         for (int64_t row = 0; row < rows; row++) {                                                 \
             const T *in = x + row * groups * GROUP;                                                \
             code *out = codes + row * groups * GROUP;                                              \
-            for (int64_t s = 0, i = 0; s < segments; i = ends[s++] * GROUP) {                      \
+            for (int64_t s = 0, begin = 0; s < segments; begin = ends[s++] * GROUP) {              \
                 int64_t end = ends[s] * GROUP;                                                     \
-                float largest, inverse;                                                            \
-                int32_t most = 0;                                                                  \
-                _Pragma("omp simd reduction(max : most)")                                          \
-                for (int64_t k = i; k < end; k++) {                                                \
-                    float value = VALUE;                                                           \
-                    int32_t bits;                                                                  \
-                    memcpy(&bits, &value, sizeof bits);                                            \
-                    bits &= 0x7fffffff;                                                            \
-                    most = bits > most ? bits : most;                                              \
-                }                                                                                  \
-                memcpy(&largest, &most, sizeof largest);                                           \
-                inverse = LARGEST / (largest < TINY ? TINY : largest);                             \
-                _Pragma("omp simd")                                                                \
-                for (int64_t k = i; k < end; k++)                                                  \
-                    out[k] = (code)((int32_t)rintf(VALUE * inverse) + SHIFT);                      \
-                scale[s * rows + row] = largest / LARGEST;                                         \
+                ROUND(VALUE, begin, end, out, code, SHIFT, scale[s * rows + row])                  \
             }                                                                                      \
         }                                                                                          \
     }
