@@ -94,7 +94,7 @@ def test_accumulation_changes_neither_loss_nor_gradient(recipe, packing):
 def test_accumulation_gives_the_same_bits_where_the_planner_makes_the_same_passes(
     recipe, packing, monkeypatch
 ):
-    monkeypatch.setattr(batches, "best_tokens", lambda recipe: 45)
+    monkeypatch.setattr(batches, "BASE_TOKENS", 45)
     whole = _first_step(recipe(packing, batch_rows=8))
     parts = _first_step(recipe(packing, batch_rows=4, accumulate=2))
     assert len(whole[3]) > 1
